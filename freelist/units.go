@@ -1,0 +1,89 @@
+package freelist
+
+import (
+	"github.com/mapfile-db/mapfile/internal/debug"
+	"github.com/mapfile-db/mapfile/pager"
+)
+
+// FreeUnits is the number of wholly free units. O(1).
+func (a *Allocator) FreeUnits() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sp.freeUnits
+}
+
+// FreeUnitRuns lists the runs of wholly free units, ascending, for punching holes.
+func (a *Allocator) FreeUnitRuns() []Run {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]Run, len(a.sp.runs))
+	for i, r := range a.sp.runs {
+		out[i] = Run{pager.PageNo(r.start * a.g.UnitPages), r.n * a.g.UnitPages}
+	}
+	return out
+}
+
+// CutEnd is the number of pages to which the file can be cut: those up to the
+// last page that is not free, in whole units beyond unit 0 and in multiples of
+// SmallPages inside it.
+func (a *Allocator) CutEnd() (pages uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sp.cutEnd(a.g.SmallPages)
+}
+
+// Shrink says that the file was cut to that many pages, at least CutEnd; behind
+// the first unit only whole units count. A number not below Pages changes nothing.
+func (a *Allocator) Shrink(pages uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	least := a.sp.cutEnd(a.g.SmallPages)
+	debug.Assert(pages >= least, "freelist: cut to %d pages, %d are in use", pages, least)
+	if pages = a.sp.known(max(pages, least)); pages < a.sp.pages {
+		a.sp.shrink(pages)
+	}
+}
+
+// SparseArenas names the arenas of whose pages at most percent in a hundred are
+// live (neither free nor retired), by unit: cleaning copies what is in them, so
+// that they become free as a whole. The current arena is none of them, as it is
+// being filled. From now on until the next call pages come from an arena named
+// here only when nothing else in the file is free, so that no copy out of one
+// lands in another; a negative percent ends that and names none.
+func (a *Allocator) SparseArenas(percent int) map[uint32]bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	retired := a.retiredByUnit()
+	sparse := make(map[uint32]bool)
+	for i := 1; i < len(a.sp.units); i++ {
+		u := &a.sp.units[i]
+		live := int64(a.g.UnitPages) - int64(u.free) - int64(retired[i])
+		current := uint32(i) == a.cur && u.slot != noSlot
+		u.avoid = u.class == classArena && !current && live*100 <= int64(percent)*int64(a.g.UnitPages)
+		if u.avoid {
+			sparse[uint32(i)] = true
+		}
+	}
+	return sparse
+}
+
+// retiredByUnit counts the retired pages of each unit.
+func (a *Allocator) retiredByUnit() []uint32 {
+	n := make([]uint32, len(a.sp.units))
+	for _, l := range []*list{&a.pending, &a.due, &a.taken} {
+		for i := range l.all {
+			for p := range a.sp.parts(l.all[i].Run) {
+				n[p.unit] += p.n
+			}
+		}
+	}
+	return n
+}
+
+// AvoidCurrent forgets the current arena: the next page chooses anew. Called
+// before SparseArenas it lets that name the arena too.
+func (a *Allocator) AvoidCurrent() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cur = noUnit
+}

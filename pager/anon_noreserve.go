@@ -1,0 +1,7 @@
+//go:build linux
+
+package pager
+
+import "golang.org/x/sys/unix"
+
+const mapNoReserve = unix.MAP_NORESERVE

@@ -1,0 +1,5 @@
+//go:build mips || mips64 || ppc64 || s390x
+
+package pager
+
+const bigEndian = true

@@ -1,0 +1,314 @@
+package pager
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"github.com/mapfile-db/mapfile/internal/errs"
+)
+
+// View is one mapping of the file. Offsets are file offsets in bytes.
+type View struct {
+	m    Mapping
+	r, w unsafe.Pointer
+	size uint64
+}
+
+// Size is the number of bytes of address space; the file may be shorter.
+func (v *View) Size() uint64 { return v.size }
+
+// retiredView is a mapping that a larger one replaced, kept for its last readers.
+type retiredView struct {
+	view       *View
+	generation uint64
+}
+
+// Pager owns one open file.
+type Pager struct {
+	Geo  Geometry
+	disk Disk
+	path string
+
+	file       File // commits sync on this description
+	checkpoint File // checkpoints on this one: the kernel reports a write error once per description (hole 5)
+	info       Info // which file it is
+	readOnly   bool
+	private    bool // recovered into private memory behind the file's end
+
+	view     atomic.Pointer[View]
+	pages    atomic.Uint64 // length of the file in pages; in a private map, of file and private memory
+	maxPages uint64
+	verified *Sparse32 // per page: how this process came to trust it, see index
+	failed   atomic.Pointer[error]
+
+	growMu   sync.Mutex // growth, cutting, preparing; below every other lock but the seam's
+	fileEnd  uint64     // bytes of the file that are there, at least pages
+	prepared []uint64   // bit per unit: allocated and populated in this life
+
+	oldMu sync.Mutex
+	old   []retiredView
+}
+
+// Path is the absolute path of the file.
+func (p *Pager) Path() string { return p.path }
+
+// ReadOnly reports whether the file was opened read-only.
+func (p *Pager) ReadOnly() bool { return p.readOnly }
+
+// View is the current mapping. Who uses it must be protected by a pin, by the
+// writer's turn or by the generation check.
+func (p *Pager) View() *View { return p.view.Load() }
+
+// Pages is the length of the file in pages.
+func (p *Pager) Pages() uint64 { return p.pages.Load() }
+
+// MaxPages is the length that the file cannot pass.
+func (p *Pager) MaxPages() uint64 { return p.maxPages }
+
+// Verified tells how this process came to trust a page: 0 if it does not yet.
+// Only page numbers below Pages may be asked for.
+func (p *Pager) Verified(n PageNo) uint32 { return p.verified.Load(uint64(n)) }
+
+// SetVerified notes that a page was verified or built by this process.
+func (p *Pager) SetVerified(n PageNo, how uint32) { p.verified.Store(uint64(n), how) }
+
+// Fail makes the map ErrFailed for good; the first cause stays. It returns the error that every call answers from now on.
+func (p *Pager) Fail(cause error) error {
+	err := errs.At(p.path, "", errs.Join(errs.ErrFailed, cause))
+	p.failed.CompareAndSwap(nil, &err)
+	return *p.failed.Load()
+}
+
+// Failed is the error of Fail, nil while all is well.
+func (p *Pager) Failed() error {
+	if e := p.failed.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// isEOF reports whether a read ended behind the end of the file.
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+
+// isFull reports whether an error of the system means that there is no room.
+func isFull(err error) bool {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// mapFile makes a view that reaches at least need bytes.
+func (p *Pager) mapFile(need int64) (*View, error) {
+	reserve := max(p.Geo.ReserveBytes, 4*need)
+	reserve = min(reserve, int64(p.maxPages)*PageSize)
+	m, err := p.file.Map(MapOptions{Reserve: max(reserve, need), Least: need, ReadOnly: p.readOnly, Private: p.private})
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", need, err)
+	}
+	return &View{m: m, r: m.Read(), w: m.Write(), size: uint64(m.Size())}, nil
+}
+
+// start maps a file of size bytes and makes the arrays beside it.
+func (p *Pager) start(size int64, pages uint64) error {
+	p.fileEnd = uint64(size)
+	p.pages.Store(pages)
+	words := p.maxPages
+	var err error
+	for {
+		if p.verified, err = NewSparse32(words); err == nil {
+			break
+		}
+		// The array bounds the file: less address space, a smaller largest file.
+		if words /= 2; words < 2*pages+uint64(p.Geo.UnitPages) {
+			return err
+		}
+		p.maxPages = words
+	}
+	v, err := p.mapFile(max(size, int64(pages)*PageSize))
+	if err != nil {
+		p.verified.Free()
+		return err
+	}
+	p.view.Store(v)
+	return nil
+}
+
+// Grow makes the file at least so many pages long: blocks allocated, populated,
+// mapped. Errors: ErrFull with the cause when the disk or MaxSize has no room.
+func (p *Pager) Grow(pages uint64) error {
+	p.growMu.Lock()
+	defer p.growMu.Unlock()
+	have := p.pages.Load()
+	if pages <= have {
+		return nil
+	}
+	if pages > p.maxPages {
+		return errs.Join(errs.ErrFull, fmt.Errorf("the largest size of %d bytes is reached", p.maxPages*PageSize))
+	}
+	if !p.private {
+		if err := p.file.Allocate(int64(have*PageSize), int64((pages-have)*PageSize)); err != nil {
+			return noRoom("grow the file", err)
+		}
+		p.fileEnd = max(p.fileEnd, pages*PageSize)
+	}
+	if v := p.view.Load(); pages*PageSize > v.size {
+		if err := p.remap(int64(pages * PageSize)); err != nil {
+			return err
+		}
+	}
+	if !p.private {
+		if err := p.populate(have*PageSize, (pages-have)*PageSize); err != nil {
+			return err
+		}
+		p.markPrepared(have, pages)
+	}
+	p.pages.Store(pages)
+	return nil
+}
+
+// noRoom tells a full disk from other errors.
+func noRoom(what string, err error) error {
+	err = fmt.Errorf("%s: %w", what, err)
+	if isFull(err) {
+		return errs.Join(errs.ErrFull, err)
+	}
+	return err
+}
+
+// remap maps the file a second time, larger; the first mapping stays until ReleaseViews.
+func (p *Pager) remap(need int64) error {
+	if p.private {
+		return errs.Join(errs.ErrFull, errors.New("no private memory left to recover into"))
+	}
+	v, err := p.mapFile(need)
+	if err != nil {
+		return err
+	}
+	old := p.view.Swap(v)
+	p.oldMu.Lock()
+	p.old = append(p.old, retiredView{view: old})
+	p.oldMu.Unlock()
+	return nil
+}
+
+// HasOldViews reports whether a replaced mapping waits for its last readers.
+func (p *Pager) HasOldViews() bool {
+	p.oldMu.Lock()
+	defer p.oldMu.Unlock()
+	return len(p.old) > 0
+}
+
+// ReleaseViews unmaps replaced mappings that nobody can reach. generation is the
+// current one, oldestPin the lowest that a reader has pinned. A view is stamped when
+// it is first seen here and unmapped by a later call, when all pins are younger.
+func (p *Pager) ReleaseViews(generation, oldestPin uint64) {
+	p.oldMu.Lock()
+	defer p.oldMu.Unlock()
+	keep := p.old[:0]
+	for _, o := range p.old {
+		switch {
+		case o.generation == 0:
+			o.generation = generation
+			keep = append(keep, o)
+		case o.generation < generation && o.generation < oldestPin:
+			_ = o.view.m.Unmap() // address space only: nothing can be lost
+		default:
+			keep = append(keep, o)
+		}
+	}
+	p.old = keep
+}
+
+// populate brings a new range into memory so that a full disk is an error here.
+func (p *Pager) populate(off, n uint64) error {
+	unit := uint64(p.Geo.UnitBytes())
+	huge := off >= unit && off%unit == 0 && n >= unit
+	if err := p.view.Load().m.Populate(int64(off), int64(n), huge); err != nil {
+		return noRoom("populate the mapping", err)
+	}
+	return nil
+}
+
+// markPrepared notes the units that [from, to) covers; the last, partial one of a small file too.
+func (p *Pager) markPrepared(from, to uint64) {
+	unit := uint64(p.Geo.UnitPages)
+	for u := (from + unit - 1) / unit; u*unit < to; u++ {
+		for uint64(len(p.prepared)) <= u/64 {
+			p.prepared = append(p.prepared, 0)
+		}
+		p.prepared[u/64] |= 1 << (u % 64)
+	}
+}
+
+// Prepare makes sure that the units of [page, page+n) have blocks on disk and are
+// populated, once per life: a run that was free may be a hole (punched by us, or
+// left out by a sparse copy), and a store to a hole on a full disk is a signal.
+func (p *Pager) Prepare(page PageNo, n uint32) error {
+	if p.private {
+		return nil
+	}
+	p.growMu.Lock()
+	defer p.growMu.Unlock()
+	unit := uint64(p.Geo.UnitPages)
+	for u := uint64(page) / unit; u*unit < uint64(page)+uint64(n); u++ {
+		if u/64 < uint64(len(p.prepared)) && p.prepared[u/64]>>(u%64)&1 == 1 {
+			continue
+		}
+		off := u * unit * PageSize
+		end := min(off+unit*PageSize, p.pages.Load()*PageSize)
+		if err := p.file.Allocate(int64(off), int64(end-off)); err != nil {
+			return noRoom("allocate free pages", err)
+		}
+		if err := p.populate(off, end-off); err != nil {
+			return err
+		}
+		p.markPrepared(u*unit, u*unit+1)
+	}
+	return nil
+}
+
+// Cut makes the file so many pages long. The caller knows that nothing behind is needed.
+func (p *Pager) Cut(pages uint64) error {
+	p.growMu.Lock()
+	defer p.growMu.Unlock()
+	if pages >= p.pages.Load() && pages*PageSize >= p.fileEnd {
+		return nil
+	}
+	if err := p.file.Truncate(int64(pages * PageSize)); err != nil {
+		return err
+	}
+	p.fileEnd = pages * PageSize
+	p.pages.Store(pages)
+	unit := uint64(p.Geo.UnitPages)
+	for u := (pages + unit - 1) / unit; u/64 < uint64(len(p.prepared)); u++ {
+		p.prepared[u/64] &^= 1 << (u % 64)
+	}
+	return nil
+}
+
+// Punch gives the blocks of whole free units back to the file system. Where it
+// cannot, nothing happens.
+func (p *Pager) Punch(page PageNo, n uint32) error {
+	p.growMu.Lock()
+	defer p.growMu.Unlock()
+	err := p.file.Punch(int64(page)*PageSize, int64(n)*PageSize)
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		return err
+	}
+	unit := uint64(p.Geo.UnitPages)
+	for u := uint64(page) / unit; u < (uint64(page)+uint64(n))/unit && u/64 < uint64(len(p.prepared)); u++ {
+		p.prepared[u/64] &^= 1 << (u % 64)
+	}
+	return nil
+}

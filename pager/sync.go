@@ -1,0 +1,120 @@
+package pager
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mapfile-db/mapfile/internal/debug"
+	"github.com/mapfile-db/mapfile/internal/errs"
+)
+
+// Stored announces bytes stored through the mapping. Compiled out of production builds.
+func (p *Pager) Stored(off, n uint64) {
+	if debug.On && !p.private {
+		p.file.Stored(int64(off), int64(n))
+	}
+}
+
+// WriteAt puts b into the page cache.
+func (p *Pager) WriteAt(b []byte, off uint64) error {
+	if p.private {
+		return errs.ErrReadOnly
+	}
+	return p.file.WriteAt(b, int64(off))
+}
+
+// WriteSync puts b into the page cache and makes it durable, on the commits' description.
+func (p *Pager) WriteSync(b []byte, off uint64) error { return p.file.WriteSync(b, int64(off)) }
+
+// rewriteBytes is the largest range that is made durable by writing its own bytes
+// once more with RWF_DSYNC: level with a bare pwrite + fdatasync, whatever else is
+// dirty. A longer one goes by msync.
+const rewriteBytes = 1 << 20
+
+// SyncRange makes [off, off+n) durable, on the commits' description.
+func (p *Pager) SyncRange(off, n uint64) error {
+	v := p.view.Load()
+	if n <= rewriteBytes {
+		// The bytes were stored once and are rewritten with their own value (I1).
+		return p.file.WriteSync(append([]byte(nil), v.Bytes(off, n)...), int64(off))
+	}
+	return v.m.SyncRange(int64(off), int64(n))
+}
+
+// Rewrite writes the bytes of a range once more, by read and write: the page cache
+// may hold what the disk has lost (hole 6). It syncs nothing.
+func (p *Pager) Rewrite(off, n uint64) error {
+	const step = 1 << 20
+	b := make([]byte, min(n, step))
+	for n > 0 {
+		k := min(n, step)
+		if _, err := p.file.ReadAt(b[:k], int64(off)); err != nil {
+			return err
+		}
+		if err := p.file.WriteAt(b[:k], int64(off)); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
+
+// SyncFile makes the whole file durable, on the checkpoint's description.
+func (p *Pager) SyncFile() error { return p.checkpoint.Sync() }
+
+// WriteMeta writes a meta page and makes it durable, on the checkpoint's description.
+func (p *Pager) WriteMeta(which int, m *Meta) error {
+	return p.checkpoint.WriteSync(m.Encode(which), int64(which)*PageSize)
+}
+
+// CheckPath answers ErrReplaced if there is proof that the path names another file
+// than the one mapped, that no name is left, or that the file was cut short. A stat that
+// fails for another reason proves nothing.
+func (p *Pager) CheckPath() error {
+	now, err := p.file.Stat()
+	if err != nil {
+		return nil
+	}
+	if now.Links == 0 {
+		return errs.At(p.path, "no name is left", errs.ErrReplaced)
+	}
+	if !p.private && now.Size < int64(p.pages.Load())*PageSize {
+		return errs.At(p.path, fmt.Sprintf("cut to %d bytes", now.Size), errs.ErrReplaced)
+	}
+	if there, err := p.disk.Stat(p.path); err == nil && !there.Same(p.info) {
+		return errs.At(p.path, "the path names another file", errs.ErrReplaced)
+	}
+	return nil
+}
+
+// Advise passes a hint on for a range of the current mapping.
+func (p *Pager) Advise(off, n uint64, a Advice) { p.view.Load().m.Advise(int64(off), int64(n), a) }
+
+// Stat tells the file's size and allocated bytes.
+func (p *Pager) Stat() (Info, error) { return p.file.Stat() }
+
+// CloseMapping takes back what New made, but leaves the file open.
+func (p *Pager) CloseMapping() error {
+	var all []error
+	if v := p.view.Load(); v != nil {
+		all = append(all, v.m.Unmap())
+		p.verified.Free()
+	}
+	if p.checkpoint != nil {
+		all = append(all, p.checkpoint.Close())
+	}
+	return errors.Join(all...)
+}
+
+// Close unmaps and closes. The caller has made sure that no reader is left. It syncs nothing.
+func (p *Pager) Close() error {
+	var all []error
+	p.oldMu.Lock()
+	for _, o := range p.old {
+		all = append(all, o.view.m.Unmap())
+	}
+	p.old = nil
+	p.oldMu.Unlock()
+	all = append(all, p.CloseMapping(), p.file.Close())
+	return errors.Join(all...)
+}
