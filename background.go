@@ -1,0 +1,108 @@
+package mapfile
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// background is what runs beside the calls of an open map: checkpoints, growth ahead of
+// need, and the syncs of SyncInterval. It starts with the first write and ends in Close. Under the simulated
+// disk it is off, and tests step it by hand.
+type background struct {
+	enabled    bool
+	started    atomic.Bool
+	checkpoint chan struct{}
+	growth     chan struct{}
+	cancel     context.CancelFunc
+	done       sync.WaitGroup
+	due        atomic.Bool // a checkpoint was asked for (read by tests that step by hand)
+}
+
+// start begins the work. The turn is held, or nobody else knows db.
+func (b *background) start(db *DB) {
+	if !b.enabled || b.started.Load() {
+		return
+	}
+	b.checkpoint = make(chan struct{}, 1)
+	b.growth = make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	b.done.Go(func() { b.checkpoints(ctx, db) })
+	b.done.Go(func() { b.grow(ctx, db) })
+	if db.opts.Sync == SyncInterval {
+		b.done.Go(func() { b.syncs(ctx, db) })
+	}
+	b.started.Store(true)
+}
+
+// stop ends the work and waits for it.
+func (b *background) stop() {
+	if b.started.Load() {
+		b.cancel()
+		b.done.Wait()
+	}
+}
+
+func (b *background) wantCheckpoint() {
+	b.due.Store(true)
+	if b.started.Load() {
+		select {
+		case b.checkpoint <- struct{}{}:
+		default: // one is asked for already
+		}
+	}
+}
+
+func (b *background) wantGrowth() {
+	if b.started.Load() {
+		select {
+		case b.growth <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// checkpoints makes one whenever it is asked for.
+func (b *background) checkpoints(ctx context.Context, db *DB) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.checkpoint:
+		}
+		if err := db.guarded(func() error { return db.checkpoint(false) }); err != nil {
+			db.log.Error("mapfile: a background checkpoint failed", "error", err)
+		}
+	}
+}
+
+// grow keeps room ahead of the writers, so that growth does not sit in their calls.
+func (b *background) grow(ctx context.Context, db *DB) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.growth:
+		}
+		// An error here is the business of the writer that will need the room.
+		_ = db.guarded(func() error { _, err := db.s.GrowAhead(); return err })
+	}
+}
+
+// syncs makes the log durable every SyncEvery.
+func (b *background) syncs(ctx context.Context, db *DB) {
+	tick := time.NewTicker(db.opts.SyncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) }); err != nil {
+			db.log.Error("mapfile: a background sync failed", "error", err)
+		}
+	}
+}

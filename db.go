@@ -1,0 +1,278 @@
+package mapfile
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/recovery"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// DB is an open map. It is safe for any number of goroutines. A file is opened once per
+// process at a time for writing.
+//
+// Locks, in the order in which they may be taken: checkpointMu, turn, dur.syncMu (never
+// with the turn), dur.mu, and the leaves inside the packages below.
+type DB struct {
+	s    *recovery.State
+	opts Options
+	log  *slog.Logger
+	dur  durability
+	pins pins
+
+	closed   atomic.Bool
+	closeMu  sync.Mutex // one Close at a time
+	closeErr error
+
+	// turn is the writer's turn: who holds it may append and change the index.
+	turn sync.Mutex
+	// The next three belong to it.
+	lastMark    uint64        // the mark that the last MARK record carried
+	lastSegment *tail.Segment // the segment of the last commit
+	scratch     batch         // the running commit
+
+	checkpointMu sync.Mutex // one checkpoint at a time
+	background   background
+	counters     counters
+}
+
+// counters are what Stats reports of this open map.
+type counters struct {
+	checkpoints, checkpointErrors atomic.Uint64
+	syncs                         atomic.Uint64
+	slowest                       atomic.Int64 // longest time that one Put held the turn, in ns
+}
+
+// Open opens the map in the file at path, and creates it if there is none. An existing
+// file of size 0 becomes a new map. opts may be nil.
+//
+// A map that was not closed is recovered: automatically, in time proportional to the
+// part of the log written since its last checkpoint.
+//
+// Errors: ErrNotMapfile, ErrVersion, ErrLocked, ErrCorrupt, ErrUnsupported, and those of the
+// system (fs.ErrNotExist for a ReadOnly open, fs.ErrPermission, syscall.EISDIR …).
+func Open(path string, opts *Options) (*DB, error) {
+	return open(path, opts.withDefaults(), internals{disk: pager.OS(), geometry: pager.DefaultGeometry(), background: true})
+}
+
+// internals is what tests replace.
+type internals struct {
+	disk       pager.Disk
+	geometry   pager.Geometry
+	random     func() uint64
+	background bool // run checkpoints, growth and interval syncs in goroutines
+}
+
+func open(path string, o Options, in internals) (*DB, error) {
+	s, err := recovery.Open(recovery.Options{
+		OpenOptions: pager.OpenOptions{
+			Disk: in.disk, Path: path, ReadOnly: o.ReadOnly, Mode: o.Mode, LockTimeout: o.LockTimeout,
+			MaxBytes: uint64(o.MaxSize), AllowNetwork: o.AllowNetwork, Geometry: in.geometry,
+		},
+		ByWrite: o.Sync == SyncAlways, Random: in.random,
+	})
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{s: s, opts: o, log: o.Logger.With("path", s.P.Path())}
+	s.OldestPin = db.pins.oldest
+	db.dur.init(s)
+	db.background.enabled = in.background && !o.ReadOnly
+	if _, begun := s.Life(); begun {
+		db.lifeBegun()
+	}
+	if r := s.Report; r.Records > 0 || r.Cut > 0 || r.FellBack != nil || len(r.Damaged) > 0 {
+		db.log.Info("mapfile: recovered", "records", r.Records, "bytes", r.Bytes, "cut", r.Cut, "damaged", len(r.Damaged), "fell back", r.FellBack, "took", r.Duration)
+	}
+	return db, nil
+}
+
+// lifeBegun starts what runs beside writers. The turn is held, or nobody else knows db yet.
+func (db *DB) lifeBegun() {
+	life, _ := db.s.Life()
+	db.dur.life.Store(life)
+	db.dur.appended.Store(db.s.Tail.LSN)
+	db.dur.synced.Store(db.s.Tail.LSN) // BeginLife synced the segment's header
+	db.lastMark = db.s.Tail.LSN
+	db.background.start(db)
+}
+
+// ready answers the error of a map that cannot be used, nil while it can.
+func (db *DB) ready() error {
+	if db.closed.Load() {
+		return errs.At(db.s.P.Path(), "", errs.ErrClosed)
+	}
+	return db.s.P.Failed()
+}
+
+// Path is the absolute path of the file.
+func (db *DB) Path() string { return db.s.P.Path() }
+
+// Len is the number of keys, as readers see them now. After Close it stays what it was.
+func (db *DB) Len() uint64 { return db.dur.keys.Load() }
+
+// Sync makes every commit that has returned durable against power loss. Its error is final.
+func (db *DB) Sync() error {
+	if err := db.ready(); err != nil || db.opts.ReadOnly {
+		return err
+	}
+	return db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) })
+}
+
+// Checkpoint makes the index durable up to now, so that an open after a crash has nothing to
+// replay, and releases space. Checkpoints run by themselves when the log since the last one
+// has grown; there is seldom a reason to call it. A map in which nothing was written writes nothing.
+func (db *DB) Checkpoint() error {
+	if err := db.ready(); err != nil {
+		return err
+	}
+	if db.opts.ReadOnly {
+		return errs.At(db.s.P.Path(), "checkpoint", errs.ErrReadOnly)
+	}
+	return db.guarded(func() error { return db.checkpoint(false) })
+}
+
+// guarded runs f, which holds no lock that a fault would leave held, under the fault guard.
+func (db *DB) guarded(f func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = db.s.P.Fail(db.s.P.Fault(r))
+		}
+	}()
+	return f()
+}
+
+// checkpoint makes one checkpoint. clean says that it is Close's last.
+func (db *DB) checkpoint(clean bool) error {
+	db.checkpointMu.Lock()
+	defer db.checkpointMu.Unlock()
+	return db.checkpointLocked(clean)
+}
+
+// checkpointLocked is checkpoint with checkpointMu held.
+func (db *DB) checkpointLocked(clean bool) error {
+	c, err := db.seal(clean)
+	if c == nil || err != nil {
+		return err
+	}
+	err = db.writeCheckpoint(c)
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	if err != nil {
+		c.Release()
+		db.counters.checkpointErrors.Add(1)
+		return err
+	}
+	db.counters.checkpoints.Add(1)
+	if err := c.Finish(); err != nil {
+		return db.s.P.Fail(err)
+	}
+	return nil
+}
+
+// seal fixes the content of a checkpoint; nil if this life has appended nothing.
+func (db *DB) seal(clean bool) (*recovery.Checkpoint, error) {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	if err := db.s.P.Failed(); err != nil {
+		return nil, err
+	}
+	if _, begun := db.s.Life(); !begun {
+		return nil, nil
+	}
+	c := db.s.Seal()
+	if clean {
+		c.MarkClean()
+	}
+	return c, nil
+}
+
+// writeCheckpoint runs the steps of a checkpoint that go beside writers.
+func (db *DB) writeCheckpoint(c *recovery.Checkpoint) error {
+	if err := c.Store(); err != nil {
+		return err
+	}
+	spans := db.s.Tail.Unsynced()
+	if err := c.Sync(); err != nil {
+		return db.dur.fail(err)
+	}
+	db.dur.syncMu.Lock()
+	defer db.dur.syncMu.Unlock()
+	if err := db.s.P.Failed(); err != nil {
+		return err
+	}
+	db.s.Tail.Synced(spans) // (what was appended since is in no span of these)
+	db.dur.advanceTo(c.LSN())
+	if err := c.WriteMeta(); err != nil {
+		return db.dur.fail(err)
+	}
+	return nil
+}
+
+// Close ends the map: it waits for calls and transactions in progress, makes all durable,
+// gives back the space that is no longer needed, and lets go of the file. A log line tells
+// after 10 s what it waits for. A second Close returns nil. On a failed map it writes nothing
+// and returns nil.
+func (db *DB) Close() error {
+	db.closeMu.Lock()
+	defer db.closeMu.Unlock()
+	if db.closed.Swap(true) {
+		return nil
+	}
+	db.background.stop()
+	db.checkpointMu.Lock()
+	defer db.checkpointMu.Unlock()
+	watch := time.AfterFunc(10*time.Second, func() {
+		db.log.Warn("mapfile: Close waits", "readers", db.pins.count())
+	})
+	defer watch.Stop()
+	db.turn.Lock()
+	db.turn.Unlock() //nolint:staticcheck // the last writer is out: later ones find the map closed
+	db.waitPins()
+	err := db.guarded(db.closeState)
+	db.s.Generation.Add(1) // before the mapping goes: optimistic readers find out
+	return errs.At(db.s.P.Path(), "close", errors.Join(err, db.s.Close()))
+}
+
+// waitPins waits until no reader has a pin.
+func (db *DB) waitPins() {
+	for wait := 10 * time.Microsecond; db.pins.count() > 0; wait = min(2*wait, 5*time.Millisecond) {
+		time.Sleep(wait)
+	}
+}
+
+// closeState makes the last checkpoints. Both meta pages come to name the final state, so that
+// everything else is free, and the file can be cut.
+func (db *DB) closeState() error {
+	if db.s.P.Failed() != nil {
+		return nil
+	}
+	if _, begun := db.s.Life(); !begun {
+		return nil
+	}
+	if err := db.tidy(); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := db.checkpointLocked(true); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+	}
+	return db.s.Shrink()
+}
+
+// tidy moves index pages out of arenas that are mostly free, so that their space can be given back.
+func (db *DB) tidy() error {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	return db.s.Tidy()
+}

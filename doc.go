@@ -1,0 +1,23 @@
+// Package mapfile is an on-disk map from byte strings to byte strings: one
+// memory-mapped file, found by hash, that survives any crash.
+//
+// Open a map with [Open]. A [DB] is for any number of goroutines and is opened once
+// per process. Get, Put and Delete are single operations; View, Update and BeginTx run
+// several as one transaction that sees one moment.
+//
+// # What survives
+//
+// In every sync mode a killed process loses nothing that returned. Power loss leaves
+// the state after some prefix of the commits, whole ones only, and never older than the
+// last commit made with SyncAlways or the last Sync that returned nil.
+//
+// # What is lent
+//
+// Get copies. Only the callbacks of GetFunc and GetMany are lent bytes of the mapping:
+// read-only (a store to them faults) and valid until the callback returns.
+//
+// # Errors
+//
+// What a caller can act on is a sentinel of this package, found by errors.Is; damage is
+// a *CorruptError, which is ErrCorrupt. Messages name the file.
+package mapfile

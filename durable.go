@@ -1,0 +1,189 @@
+package mapfile
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/mapfile-db/mapfile/recovery"
+)
+
+// durability is the way from an appended commit to a durable and a published one.
+//
+// Publication is in the order of the log: published is the highest sequence such that no
+// commit at or below it waits for a sync that it demanded, so an unsynced commit behind a
+// synced one waits for it: else readers would see what power loss can take back.
+type durability struct {
+	s        *recovery.State
+	fileSalt uint64
+	life     atomic.Uint32
+
+	// syncMu is held by who syncs the tail: one at a time. Above mu; never taken with the turn held.
+	syncMu   sync.Mutex
+	appended atomic.Uint64 // LSN behind the last commit appended
+	synced   atomic.Uint64 // LSN below which all of the tail is known to be synced
+
+	// waiting is the number of demands not yet met. While it is zero the holder of the turn publishes;
+	// while it is not, who met a demand does, with mu held.
+	waiting atomic.Int64
+	mu      sync.Mutex // protects what follows; below the turn and syncMu
+	changed sync.Cond  // published has advanced, or the map has failed
+	demands []demand   // in the order of the log
+
+	// The published state: keys belongs to published. version is odd while they change.
+	version  atomic.Uint64
+	keys     atomic.Uint64
+	lastSeq  atomic.Uint64 // last sequence appended
+	lastKeys atomic.Uint64
+}
+
+// demand is a commit that must be synced before it is published.
+type demand struct {
+	sequence   uint64
+	end        uint64 // LSN behind it
+	keysBefore uint64 // live keys before it
+}
+
+func (d *durability) init(s *recovery.State) {
+	d.s, d.fileSalt = s, s.Meta().FileSalt
+	d.changed.L = &d.mu
+	d.appended.Store(s.Tail.LSN)
+	d.synced.Store(s.Tail.LSN)
+	d.lastSeq.Store(s.Tail.Sequence)
+	d.lastKeys.Store(s.Keys)
+	d.publish(s.Tail.Sequence, s.Keys)
+}
+
+// publish lets readers see the commits up to sequence, after which there are so many keys.
+func (d *durability) publish(sequence, keys uint64) {
+	if d.keys.Load() == keys {
+		d.s.Published.Store(sequence)
+		return
+	}
+	d.version.Add(1)
+	d.s.Published.Store(sequence)
+	d.keys.Store(keys)
+	d.version.Add(1)
+}
+
+// snapshot is a published sequence and the number of keys at it.
+func (d *durability) snapshot() (sequence, keys uint64) {
+	for {
+		v := d.version.Load()
+		sequence, keys = d.s.Published.Load(), d.keys.Load()
+		if v&1 == 0 && d.version.Load() == v && d.s.Published.Load() == sequence {
+			return sequence, keys
+		}
+	}
+}
+
+// commit says that the turn's holder has appended a commit and set its slots. Its waits
+// are for await, without the turn.
+func (d *durability) commit(sequence, end, keysBefore, keys uint64, demanded bool) {
+	if !demanded {
+		d.appended.Store(end)
+		d.lastKeys.Store(keys)
+		d.lastSeq.Store(sequence)
+		if d.waiting.Load() == 0 {
+			d.publish(sequence, keys)
+			return
+		}
+		d.mu.Lock()
+		if len(d.demands) == 0 { // met meanwhile, by one who may have looked at lastSeq before
+			d.publish(sequence, keys)
+			d.changed.Broadcast()
+		}
+		d.mu.Unlock()
+		return
+	}
+	d.mu.Lock()
+	d.demands = append(d.demands, demand{sequence, end, keysBefore})
+	d.waiting.Store(int64(len(d.demands)))
+	d.appended.Store(end)
+	d.lastKeys.Store(keys)
+	d.lastSeq.Store(sequence)
+	d.mu.Unlock()
+}
+
+// advance meets demands that are synced and publishes as far as it may. mu is held. Without
+// demands it must not publish: the holder of the turn does.
+func (d *durability) advance() {
+	if len(d.demands) == 0 {
+		return
+	}
+	synced := d.synced.Load()
+	for len(d.demands) > 0 && d.demands[0].end <= synced {
+		d.demands = d.demands[1:]
+	}
+	if len(d.demands) > 0 {
+		d.publish(d.demands[0].sequence-1, d.demands[0].keysBefore)
+	} else {
+		d.publish(d.lastSeq.Load(), d.lastKeys.Load())
+	}
+	d.waiting.Store(int64(len(d.demands)))
+	d.changed.Broadcast()
+}
+
+// await waits until a commit is published.
+func (d *durability) await(sequence uint64) error {
+	if d.s.Published.Load() >= sequence {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.s.Published.Load() < sequence {
+		if err := d.s.P.Failed(); err != nil {
+			return err
+		}
+		d.changed.Wait()
+	}
+	return nil
+}
+
+// sync makes the log durable at least up to end, as the leader of all that wait for the same.
+// I5: everything from the last sync on, not only the caller's own records. An error is final.
+func (d *durability) sync(end uint64) error {
+	d.syncMu.Lock()
+	defer d.syncMu.Unlock()
+	if err := d.s.P.Failed(); err != nil {
+		return err
+	}
+	if d.synced.Load() >= end {
+		return nil
+	}
+	end = d.appended.Load() // before the spans: they reach at least as far
+	spans := d.s.Tail.Unsynced()
+	for _, span := range spans {
+		if err := d.s.P.SyncRange(span.From, span.To-span.From); err != nil {
+			return d.fail(err)
+		}
+	}
+	// After the sync and before the acknowledgement: before it would be a race.
+	if err := d.s.P.CheckPath(); err != nil {
+		return d.fail(err)
+	}
+	d.s.Tail.Synced(spans)
+	d.advanceTo(end)
+	return nil
+}
+
+// advanceTo says that the log is synced up to end. syncMu is held.
+func (d *durability) advanceTo(end uint64) {
+	if end <= d.synced.Load() {
+		return
+	}
+	d.synced.Store(end)
+	// Evidence for recovery, into the cache only. Without it an older mark stands, which is true as well.
+	_ = d.s.P.WriteMark(d.fileSalt, end, d.life.Load())
+	d.mu.Lock()
+	d.advance()
+	d.mu.Unlock()
+}
+
+// fail makes the map failed and wakes who waits for a publication that will not come.
+func (d *durability) fail(cause error) error {
+	err := d.s.P.Fail(cause)
+	d.mu.Lock()
+	d.changed.Broadcast()
+	d.mu.Unlock()
+	return err
+}

@@ -1,0 +1,52 @@
+package mapfile
+
+import "github.com/mapfile-db/mapfile/internal/errs"
+
+// Errors of Open.
+var (
+	// ErrNotMapfile: the file is no mapfile.
+	ErrNotMapfile = errs.ErrNotMapfile
+	// ErrVersion: the file was written by a version of mapfile that this one does not know.
+	ErrVersion = errs.ErrVersion
+	// ErrLocked: another process, or another DB of this process, has the file open. The
+	// message names the process that last opened it for writing, from a note in the file that is never trusted.
+	ErrLocked = errs.ErrLocked
+	// ErrUnsupported: this platform, or a network file system without Options.AllowNetwork.
+	ErrUnsupported = errs.ErrUnsupported
+)
+
+// Errors of one call.
+var (
+	// ErrNotFound: the key is not there. Get returns it bare.
+	ErrNotFound = errs.ErrNotFound
+	// ErrKeyTooLarge: the key is longer than MaxKeySize.
+	ErrKeyTooLarge = errs.ErrKeyTooLarge
+	// ErrValueTooLarge: the value is longer than MaxValueSize.
+	ErrValueTooLarge = errs.ErrValueTooLarge
+	// ErrReadOnly: a write to a map opened, or in a transaction begun, read-only.
+	ErrReadOnly = errs.ErrReadOnly
+	// ErrTxDone: the transaction has been committed or rolled back.
+	ErrTxDone = errs.ErrTxDone
+	// ErrClosed: the map has been closed.
+	ErrClosed = errs.ErrClosed
+	// ErrFull: the disk or Options.MaxSize has no room. Nothing was changed; reads, Delete, Checkpoint and Close
+	// go on. The system's cause (syscall.ENOSPC) is visible to errors.Is.
+	ErrFull = errs.ErrFull
+	// ErrHashExhausted: more keys than a bucket holds agree in 36 bits of two hashes, one of them keyed: does not happen by chance or attack.
+	ErrHashExhausted = errs.ErrHashExhausted
+)
+
+// Errors of the file or the disk beneath.
+var (
+	// ErrCorrupt: damage was found. The error is a *CorruptError.
+	ErrCorrupt = errs.ErrCorrupt
+	// ErrFailed: a sync, or a store, failed. What the disk holds is unknown, so every call answers
+	// this with the first cause until the map is closed and opened again, which recovers.
+	ErrFailed = errs.ErrFailed
+	// ErrReplaced: the path names another file now, or none, or the file was cut short beneath the map.
+	ErrReplaced = errs.ErrReplaced
+)
+
+// CorruptError describes damage: the file, the page, the byte offset or log position where
+// known, and what did not hold. errors.Is finds ErrCorrupt.
+type CorruptError = errs.CorruptError

@@ -1,0 +1,4 @@
+package mapfile
+
+// fence orders the loads before it before the loads behind it. amd64 does so by itself.
+func fence() {}

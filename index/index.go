@@ -1,0 +1,196 @@
+package index
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+)
+
+// Index is the index of one open map. The function fields are set once, before use.
+type Index struct {
+	p        *pager.Pager
+	FileSalt uint64
+	HashKey  [16]byte
+
+	// Alloc gives a page to build a new index page in.
+	Alloc func() (pager.PageNo, error)
+	// Retire takes a page that no path leads to any more and the epoch it was built in.
+	Retire func(page pager.PageNo, built uint32)
+	// Matches reports whether the record at position has the key.
+	Matches func(position uint64, key []byte) (bool, error)
+	// KeyAt reads the key of the record at position.
+	KeyAt func(position uint64) ([]byte, error)
+
+	fan     uint   // hash bits a directory page resolves
+	levels  int    // directory levels per hash
+	lines   uint64 // of a bucket
+	slots   int
+	maxFill int
+
+	// The writer's state.
+	Root        pager.Ref
+	Epoch       uint32
+	Buckets     uint32
+	Directories uint32
+	built       []pager.PageNo // pages built in this epoch
+	cur         cursor
+	scratch     [pager.PageSize]byte
+}
+
+// New makes the index of an open file. Root, Epoch and the counts are the caller's to set.
+func New(p *pager.Pager, fileSalt uint64, hashKey [16]byte) *Index {
+	g := p.Geo
+	x := &Index{p: p, FileSalt: fileSalt, HashKey: hashKey, fan: uint(g.FanoutBits), levels: hashBits / int(g.FanoutBits), lines: uint64(g.BucketLines), slots: int(g.BucketLines) * lineSlots}
+	x.maxFill = max(1, min(x.slots*int(g.FillPercent)/100, x.slots-1))
+	return x
+}
+
+// Pages is the number of pages of the index.
+func (x *Index) Pages() uint64 { return uint64(x.Buckets) + uint64(x.Directories) }
+
+// Bytes is the size of the index in bytes.
+func (x *Index) Bytes() uint64 { return x.Pages() * pager.PageSize }
+
+// SecondHash is the hash by which the trie goes on behind the bits of the first: the
+// first 8 bytes of SHA-256 of the file's secret and the key.
+func (x *Index) SecondHash(key []byte) uint64 {
+	h := sha256.New()
+	h.Write(x.HashKey[:])
+	h.Write(key)
+	var sum [sha256.Size]byte
+	return binary.BigEndian.Uint64(h.Sum(sum[:0]))
+}
+
+// corrupt describes damage of an index page.
+func (x *Index) corrupt(page pager.PageNo, format string, args ...any) error {
+	return &errs.CorruptError{Path: x.p.Path(), Page: uint64(page), Reason: fmt.Sprintf(format, args...)}
+}
+
+// verify comes to trust a page that this process has not used yet: what the parent
+// says of it must hold, and its sum. It answers what Verified will say from now on.
+func (x *Index) verify(v *pager.View, page pager.PageNo, tag uint16, wholeEpoch uint32) (uint32, error) {
+	if page < pager.FirstPage || uint64(page) >= x.p.Pages() {
+		return 0, x.corrupt(page, "an index entry leads outside the file")
+	}
+	b := v.Page(page)
+	epoch := pageEpoch(b)
+	kind := b[offType]
+	switch {
+	case kind != TypeDirectory && kind != TypeBucket:
+		return 0, x.corrupt(page, "not an index page (type %d)", kind)
+	case !HeaderNames(b, kind, page, epoch) || uint16(epoch) != tag || wholeEpoch != 0 && epoch != wholeEpoch || epoch&^verifiedMask != 0 || epoch == 0:
+		return 0, x.corrupt(page, "index page of epoch %d stands where another was expected", epoch)
+	case binary.LittleEndian.Uint64(b) != Sum(b, x.FileSalt, page, epoch):
+		return 0, x.corrupt(page, "the sum of the index page does not hold")
+	case kind == TypeBucket && (pageCount(b) > x.slots || int(b[offDepth]) > 2*x.levels*int(x.fan)):
+		return 0, x.corrupt(page, "bucket of %d slots at depth %d", pageCount(b), b[offDepth])
+	}
+	how := epoch
+	if kind == TypeDirectory {
+		how |= isDirectory
+	}
+	x.p.SetVerified(page, how)
+	return how, nil
+}
+
+// VerifyRoot makes sure that the root is a directory that can be trusted.
+func (x *Index) VerifyRoot(v *pager.View, root pager.Ref) error {
+	how := x.p.Verified(root.Page)
+	if how == 0 {
+		var err error
+		if how, err = x.verify(v, root.Page, uint16(root.Epoch), root.Epoch); err != nil {
+			return err
+		}
+	}
+	if how&isDirectory == 0 {
+		return x.corrupt(root.Page, "the root is not a directory page")
+	}
+	return nil
+}
+
+// child loads entry i of a directory and trusts the page behind it.
+func (x *Index) child(v *pager.View, dir pager.PageNo, i uint64) (page pager.PageNo, how uint32, err error) {
+	at := uint64(dir)*pager.PageSize + offChildren + 4*i
+	for {
+		page = pager.PageNo(v.Load32(at))
+		if uint64(page) < x.p.Pages() {
+			if how = x.p.Verified(page); how != 0 {
+				return page, how, nil
+			}
+		}
+		tag := childTag(v.Page(dir), int(i))
+		how, err = x.verify(v, page, tag, 0)
+		if err == nil || pager.PageNo(v.Load32(at)) == page {
+			return page, how, err
+		}
+		// The entry changed between the two loads: a writer was here.
+	}
+}
+
+// Find descends to the bucket of a key. hash is the key's first hash. It returns the
+// bucket's byte offset in the file and the hash in use there.
+func (x *Index) Find(v *pager.View, root pager.Ref, hash uint64, key []byte) (bucket, inUse uint64, err error) {
+	if x.p.Verified(root.Page) == 0 {
+		if err := x.VerifyRoot(v, root); err != nil {
+			return 0, 0, err
+		}
+	}
+	page, how := root.Page, uint32(0)
+	rest := hash
+	for level := 0; level < 2*x.levels; level++ {
+		if level == x.levels {
+			hash = x.SecondHash(key)
+			rest = hash
+		}
+		if page, how, err = x.child(v, page, rest>>(64-x.fan)); err != nil {
+			return 0, 0, err
+		}
+		if how&isDirectory == 0 {
+			return uint64(page) * pager.PageSize, hash, nil
+		}
+		rest <<= x.fan
+	}
+	return 0, 0, x.corrupt(page, "the directory is deeper than it can be")
+}
+
+// Probe visits the slots of a bucket whose tag is that of a hash.
+type Probe struct {
+	v     *pager.View
+	words uint64 // byte offset of the first word
+	tag   uint64
+	slot  int // next to look at
+	left  int
+	slots int
+}
+
+// Probe begins at the home line of a hash.
+func (x *Index) Probe(v *pager.View, bucket, hash uint64) Probe {
+	return Probe{v: v, words: bucket + offWords, tag: tagOf(hash), slot: int(home(hash, x.lines)) * lineSlots, left: x.slots, slots: x.slots}
+}
+
+// Next returns the position in the next slot with the tag; ok is false where the chain ends.
+func (pr *Probe) Next() (position uint64, ok bool) {
+	for pr.left > 0 {
+		w := pr.v.Load64(pr.words + 8*uint64(pr.slot))
+		if w == wordEmpty {
+			return 0, false
+		}
+		pr.left--
+		if pr.slot++; pr.slot == pr.slots {
+			pr.slot = 0
+		}
+		if w>>positionBits == pr.tag && w != wordDead {
+			return w & positionMask << 3, true
+		}
+	}
+	return 0, false
+}
+
+// Prefetch touches the home line of a hash in a bucket, for staged look-ups. The
+// result is of no use but that the compiler keeps the load.
+func (x *Index) Prefetch(v *pager.View, bucket, hash uint64) uint64 {
+	return v.Load64(bucket + offWords + home(hash, x.lines)*(8*lineSlots))
+}

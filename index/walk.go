@@ -1,0 +1,173 @@
+package index
+
+import (
+	"github.com/mapfile-db/mapfile/pager"
+)
+
+// Path is a place in the order of hashes: the bits that lead the trie, first hash
+// then second, each aligned to the top of its word. The zero Path is the first place.
+type Path struct {
+	First, Second uint64
+}
+
+// bits is the number of trie bits per hash.
+func (x *Index) bits() uint { return uint(x.levels) * x.fan }
+
+// next is the place behind all that share the first depth bits of p; end says that there is none.
+func (x *Index) next(p Path, depth uint) (after Path, end bool) {
+	carry := false
+	if depth > x.bits() {
+		d := depth - x.bits()
+		p.Second, carry = addTop(p.Second, d)
+		if !carry {
+			return p, false
+		}
+		depth = x.bits()
+	}
+	p.First, carry = addTop(p.First, depth)
+	p.Second = 0
+	return p, carry
+}
+
+// addTop clears all but the top depth bits of w and adds one to them.
+func addTop(w uint64, depth uint) (uint64, bool) {
+	if depth == 0 {
+		return 0, true
+	}
+	one := uint64(1) << (64 - depth)
+	w = w&^(one-1) + one
+	return w, w == 0
+}
+
+// BucketAt finds the bucket that holds a place: its byte offset, and the place
+// behind it. end says that it is the last.
+func (x *Index) BucketAt(v *pager.View, root pager.Ref, at Path) (bucket uint64, after Path, end bool, err error) {
+	if err := x.VerifyRoot(v, root); err != nil {
+		return 0, at, false, err
+	}
+	page, how, rest := root.Page, uint32(0), at.First
+	for level := 0; level < 2*x.levels; level++ {
+		if level == x.levels {
+			rest = at.Second
+		}
+		if page, how, err = x.child(v, page, rest>>(64-x.fan)); err != nil {
+			return 0, at, false, err
+		}
+		if how&isDirectory == 0 {
+			after, end = x.next(at, uint(v.Page(page)[offDepth]))
+			return uint64(page) * pager.PageSize, after, end, nil
+		}
+		rest <<= x.fan
+	}
+	return 0, at, false, x.corrupt(page, "the directory is deeper than it can be")
+}
+
+// Positions appends the positions in a bucket's slots to dst.
+func (x *Index) Positions(dst []uint64, v *pager.View, bucket uint64) []uint64 {
+	for i := range x.slots {
+		if w := v.Load64(bucket + offWords + 8*uint64(i)); w != wordEmpty && w != wordDead {
+			dst = append(dst, w&positionMask<<3)
+		}
+	}
+	return dst
+}
+
+// Visit calls visit for every page that the root leads to, directories before what
+// is below them, each once. It verifies each page as a reader would.
+func (x *Index) Visit(v *pager.View, root pager.Ref, visit func(page pager.PageNo, directory bool, level int, path Path) error) error {
+	if err := x.VerifyRoot(v, root); err != nil {
+		return err
+	}
+	return x.visit(v, root.Page, 0, Path{}, visit)
+}
+
+func (x *Index) visit(v *pager.View, dir pager.PageNo, level int, path Path, visit func(pager.PageNo, bool, int, Path) error) error {
+	if err := visit(dir, true, level, path); err != nil {
+		return err
+	}
+	if level >= 2*x.levels {
+		return x.corrupt(dir, "the directory is deeper than it can be")
+	}
+	last := dir
+	for i := uint64(0); i < 1<<x.fan; i++ {
+		page, how, err := x.child(v, dir, i)
+		if err != nil {
+			return err
+		}
+		if page == last {
+			continue // a bucket that several entries lead to
+		}
+		last = page
+		below := x.below(path, level, i)
+		if how&isDirectory != 0 {
+			err = x.visit(v, page, level+1, below, visit)
+		} else {
+			err = visit(page, false, level+1, below)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// below is the first place behind entry i of a directory at a level.
+func (x *Index) below(path Path, level int, i uint64) Path {
+	if level < x.levels {
+		path.First |= i << (64 - x.fan*uint(level+1))
+	} else {
+		path.Second |= i << (64 - x.fan*uint(level-x.levels+1))
+	}
+	return path
+}
+
+// seek moves the cursor to the bucket that holds a place. It belongs to the turn.
+func (x *Index) seek(at Path) error {
+	c, v := &x.cur, x.view()
+	c.n, c.found, c.slot = 0, false, 0
+	if err := x.VerifyRoot(v, x.Root); err != nil {
+		return err
+	}
+	page, rest := x.Root.Page, at.First
+	for c.n < 2*x.levels {
+		if c.n == x.levels {
+			rest = at.Second
+		}
+		entry := rest >> (64 - x.fan)
+		next, how, err := x.child(v, page, entry)
+		if err != nil {
+			return err
+		}
+		c.path[c.n] = step{page, uint32(entry)}
+		c.n++
+		if page = next; how&isDirectory == 0 {
+			c.bucket = page
+			return nil
+		}
+		rest <<= x.fan
+	}
+	return x.corrupt(page, "the directory is deeper than it can be")
+}
+
+// Evacuate copies the bucket at a place, and the directories above it, if sparse says
+// so of their pages, and returns the place of the next bucket. It is how arenas that hold
+// little are emptied. It belongs to the turn; Alloc must not give sparse pages.
+func (x *Index) Evacuate(at Path, sparse func(pager.PageNo) bool) (after Path, end bool, err error) {
+	if err := x.seek(at); err != nil {
+		return at, false, err
+	}
+	c := &x.cur
+	after, end = x.next(at, uint(x.view().Page(c.bucket)[offDepth]))
+	move := sparse(c.bucket)
+	for i := range c.n {
+		move = move || sparse(c.path[i].page)
+	}
+	if !move {
+		return after, end, nil
+	}
+	// Only what lies in sparse arenas moves; a directory above it of an older epoch is copied to be repointed.
+	if !sparse(c.bucket) {
+		return after, end, x.ownPath(sparse)
+	}
+	return after, end, x.moveBucket(sparse)
+}

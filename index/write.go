@@ -1,0 +1,463 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/mapfile-db/mapfile/internal/debug"
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+)
+
+// step is a directory page on the way to a bucket and the entry taken there.
+type step struct {
+	page  pager.PageNo
+	entry uint32
+}
+
+// cursor is where the last Lookup ended. There is one, the writer's.
+type cursor struct {
+	path   [2 * hashBits]step
+	n      int // directory pages on the path
+	bucket pager.PageNo
+	hash   uint64 // in use in the bucket
+	first  uint64
+	key    []byte
+	slot   int  // the slot found, or the empty one where the chain ends
+	found  bool // slot holds the key
+}
+
+func (x *Index) view() *pager.View { return x.p.View() }
+
+// descend moves the cursor to the bucket of a key.
+func (x *Index) descend(hash uint64, key []byte) error {
+	c, v := &x.cur, x.view()
+	c.n, c.first, c.key, c.hash = 0, hash, key, hash
+	if err := x.VerifyRoot(v, x.Root); err != nil {
+		return err
+	}
+	page, rest := x.Root.Page, hash
+	for c.n < 2*x.levels {
+		if c.n == x.levels {
+			c.hash = x.SecondHash(key)
+			rest = c.hash
+		}
+		entry := rest >> (64 - x.fan)
+		next, how, err := x.child(v, page, entry)
+		if err != nil {
+			return err
+		}
+		c.path[c.n] = step{page, uint32(entry)}
+		c.n++
+		if page = next; how&isDirectory == 0 {
+			c.bucket = page
+			return nil
+		}
+		rest <<= x.fan
+	}
+	return x.corrupt(page, "the directory is deeper than it can be")
+}
+
+// Lookup finds the slot of a key, with the hash of which it must be called, and
+// leaves the cursor there for Set. It belongs to the holder of the turn.
+func (x *Index) Lookup(hash uint64, key []byte) (position uint64, found bool, err error) {
+	if err := x.descend(hash, key); err != nil {
+		return 0, false, err
+	}
+	return x.search(func(position, _ uint64) (bool, error) { return x.Matches(position, key) })
+}
+
+// LookupPosition finds the slot that has a key's hash bits and leads to a position; 0
+// finds the empty slot for a new one. Replay uses it: no old record is read.
+func (x *Index) LookupPosition(hash uint64, key []byte, previous uint64) (found bool, err error) {
+	if err := x.descend(hash, key); err != nil {
+		return false, err
+	}
+	_, found, err = x.search(func(position, top uint64) (bool, error) {
+		return previous != 0 && position == previous && top == topOf(x.cur.hash), nil
+	})
+	return found, err
+}
+
+// search probes the cursor's bucket.
+func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, bool, error) {
+	c := &x.cur
+	b := x.view().Page(c.bucket)
+	tag, slot := tagOf(c.hash), int(home(c.hash, x.lines))*lineSlots
+	for range x.slots {
+		w := slotWord(b, slot)
+		if w == wordEmpty {
+			break
+		}
+		if w>>positionBits == tag && w != wordDead {
+			position := w & positionMask << 3
+			ok, err := is(position, slotTop(b, slot))
+			if err != nil {
+				return 0, false, err
+			}
+			if ok {
+				c.slot, c.found = slot, true
+				return position, true, nil
+			}
+		}
+		if slot++; slot == x.slots {
+			slot = 0
+		}
+	}
+	c.slot, c.found = slot, false
+	return 0, false, nil
+}
+
+// Set makes the slot at the cursor lead to position. It belongs to the same turn as
+// the Lookup before it. An error in the middle leaves an index that must not be used.
+func (x *Index) Set(position uint64) error {
+	return x.set(tagOf(x.cur.hash)<<positionBits | position>>3)
+}
+
+// Drop makes the slot at the cursor, which was found, dead.
+func (x *Index) Drop() error {
+	debug.Assert(x.cur.found, "drop of a slot that was not found")
+	return x.set(wordDead)
+}
+
+func (x *Index) set(word uint64) error {
+	c := &x.cur
+	for !c.found && pageCount(x.view().Page(c.bucket)) >= x.maxFill {
+		if err := x.makeRoom(); err != nil {
+			return err
+		}
+		if err := x.descend(c.first, c.key); err != nil {
+			return err
+		}
+		if _, _, err := x.search(func(uint64, uint64) (bool, error) { return false, nil }); err != nil {
+			return err
+		}
+	}
+	if err := x.ownBucket(); err != nil {
+		return err
+	}
+	v := x.view()
+	base := uint64(c.bucket) * pager.PageSize
+	b := v.WritablePage(c.bucket)
+	switch {
+	case word == wordDead:
+		setPageDead(b, pageDead(b)+1)
+		x.p.Stored(base+offDead, 2)
+	case !c.found:
+		binary.LittleEndian.PutUint16(b[offTops+2*c.slot:], uint16(topOf(c.hash)))
+		setPageCount(b, pageCount(b)+1)
+		x.p.Stored(base+offTops+2*uint64(c.slot), 2)
+		x.p.Stored(base+offCount, 2)
+	}
+	x.p.Store64(v, base+offWords+8*uint64(c.slot), word)
+	c.found = word != wordDead
+	return nil
+}
+
+// fresh takes a page for a new index page and gives its writable bytes, zeroed, with the header filled in.
+func (x *Index) fresh(kind byte) (pager.PageNo, []byte, error) {
+	page, err := x.Alloc()
+	if err != nil {
+		return 0, nil, err
+	}
+	b := x.view().WritablePage(page)
+	clear(b[HeaderBytes:])
+	SetHeader(b, kind, page, x.Epoch)
+	return page, b, nil
+}
+
+// publish says that the page is built: it is announced and trusted, and will be sealed with this epoch.
+func (x *Index) publish(page pager.PageNo, kind byte) {
+	x.p.Stored(uint64(page)*pager.PageSize, pager.PageSize)
+	how := x.Epoch
+	if kind == TypeDirectory {
+		how |= isDirectory
+	}
+	x.p.SetVerified(page, how)
+	x.built = append(x.built, page)
+}
+
+// retire gives up a page that no path leads to any more.
+func (x *Index) retire(page pager.PageNo) {
+	built := pageEpoch(x.view().Page(page))
+	if built == x.Epoch {
+		x.p.SetVerified(page, x.p.Verified(page)|isRetired)
+	}
+	x.Retire(page, built)
+}
+
+// point makes entries [from, from+n) of a directory of this epoch lead to a page. The tag
+// goes first: who sees the new page number already trusts the page and needs no tag.
+func (x *Index) point(dir pager.PageNo, from, n uint32, page pager.PageNo, epoch uint32) {
+	v := x.view()
+	base := uint64(dir) * pager.PageSize
+	b := v.WritablePage(dir)
+	for i := from; i < from+n; i++ {
+		binary.LittleEndian.PutUint16(b[offTags+2*i:], uint16(epoch))
+	}
+	x.p.Stored(base+offTags+2*uint64(from), 2*uint64(n))
+	for i := from; i < from+n; i++ {
+		x.p.Store32(v, base+offChildren+4*uint64(i), uint32(page))
+	}
+}
+
+// own copies a page into this epoch if it is of an earlier one, or if force is set,
+// and retires the old one. The caller repoints the parent.
+func (x *Index) own(page pager.PageNo, kind byte, force bool) (pager.PageNo, bool, error) {
+	v := x.view()
+	if pageEpoch(v.Page(page)) == x.Epoch && !force {
+		return page, false, nil
+	}
+	to, b, err := x.fresh(kind)
+	if err != nil {
+		return 0, false, err
+	}
+	old := x.view().Page(page)
+	if kind == TypeBucket && pageDead(old) > 0 {
+		x.rebuild(b, old)
+	} else {
+		copy(b[HeaderBytes:], old[HeaderBytes:])
+		copy(b[offCount:offCount+4], old[offCount:])
+	}
+	b[offLevel], b[offDepth] = old[offLevel], old[offDepth]
+	x.publish(to, kind)
+	return to, true, nil
+}
+
+// rebuild fills a bucket from another one, leaving dead slots out.
+func (x *Index) rebuild(b, old []byte) {
+	n := 0
+	for i := range x.slots {
+		if w := slotWord(old, i); w != wordEmpty && w != wordDead {
+			x.place(b, storedBits(slotTop(old, i), w), w)
+			n++
+		}
+	}
+	setPageCount(b, n)
+}
+
+// place puts a word into the first empty slot of its chain, in a page that nobody reads yet.
+func (x *Index) place(b []byte, hash, word uint64) {
+	slot := int(home(hash, x.lines)) * lineSlots
+	for slotWord(b, slot) != wordEmpty {
+		if slot++; slot == x.slots {
+			slot = 0
+		}
+	}
+	setSlot(b, slot, word, topOf(hash))
+}
+
+// ownPath copies the directories on the cursor's path into this epoch, from the root down.
+func (x *Index) ownPath(force func(pager.PageNo) bool) error {
+	c := &x.cur
+	for i := range c.n {
+		s := &c.path[i]
+		old := s.page
+		page, copied, err := x.own(old, TypeDirectory, force != nil && force(old))
+		if err != nil {
+			return err
+		}
+		if !copied {
+			continue
+		}
+		if i == 0 {
+			x.Root = pager.Ref{Page: page, Epoch: x.Epoch}
+		} else {
+			x.point(c.path[i-1].page, c.path[i-1].entry, 1, page, x.Epoch)
+		}
+		s.page = page
+		x.retire(old)
+	}
+	return nil
+}
+
+// span is the range of its parent's entries that lead to the cursor's bucket.
+func (x *Index) span() (from, n uint32) {
+	c := &x.cur
+	depth := uint(x.view().Page(c.bucket)[offDepth])
+	n = 1 << (uint(c.n)*x.fan - depth)
+	return c.path[c.n-1].entry &^ (n - 1), n
+}
+
+// ownBucket copies the cursor's bucket, and the directories above it, into this epoch.
+func (x *Index) ownBucket() error {
+	c := &x.cur
+	if pageEpoch(x.view().Page(c.bucket)) == x.Epoch {
+		return nil
+	}
+	return x.moveBucket(nil)
+}
+
+func (x *Index) moveBucket(force func(pager.PageNo) bool) error {
+	c := &x.cur
+	if err := x.ownPath(force); err != nil {
+		return err
+	}
+	old := c.bucket
+	from, n := x.span()
+	word := slotWord(x.view().Page(old), c.slot)
+	page, copied, err := x.own(old, TypeBucket, force != nil && force(old))
+	if err != nil || !copied {
+		return err
+	}
+	if pageDead(x.view().Page(old)) > 0 {
+		x.relocate(x.view().Page(page), word)
+	}
+	x.point(c.path[c.n-1].page, from, n, page, x.Epoch)
+	c.bucket = page
+	x.retire(old)
+	return nil
+}
+
+// relocate finds the cursor's slot again in a bucket that was rebuilt.
+func (x *Index) relocate(b []byte, word uint64) {
+	c := &x.cur
+	slot := int(home(c.hash, x.lines)) * lineSlots
+	for w := slotWord(b, slot); w != wordEmpty && !(c.found && w == word); w = slotWord(b, slot) {
+		if slot++; slot == x.slots {
+			slot = 0
+		}
+	}
+	c.slot = slot
+}
+
+// makeRoom makes the cursor's full bucket shallower by one split, or first puts one
+// more directory page above it. The cursor is stale afterwards.
+func (x *Index) makeRoom() error {
+	c := &x.cur
+	if pageDead(x.view().Page(c.bucket)) > 0 && pageEpoch(x.view().Page(c.bucket)) != x.Epoch {
+		return x.moveBucket(nil) // the copy leaves dead slots out
+	}
+	if err := x.ownPath(nil); err != nil {
+		return err
+	}
+	if _, n := x.span(); n > 1 {
+		return x.split()
+	}
+	if c.n == 2*x.levels {
+		return errs.Join(errs.ErrHashExhausted, errors.New("a bucket cannot be split any more"))
+	}
+	return x.pushDown()
+}
+
+// split replaces the cursor's bucket by two that each have one more bit of depth.
+func (x *Index) split() error {
+	c := &x.cur
+	lo, lob, err := x.fresh(TypeBucket)
+	if err != nil {
+		return err
+	}
+	hi, hib, err := x.fresh(TypeBucket)
+	if err != nil {
+		return err
+	}
+	old := x.view().Page(c.bucket)
+	depth := uint(old[offDepth])
+	bit := uint64(1) << (63 - depth%uint(x.levels*int(x.fan)))
+	half, count := [2][]byte{lob, hib}, [2]int{}
+	for i := range x.slots {
+		w := slotWord(old, i)
+		if w == wordEmpty || w == wordDead {
+			continue
+		}
+		hash, to := storedBits(slotTop(old, i), w), 0
+		if hash&bit != 0 {
+			to = 1
+		}
+		x.place(half[to], hash, w)
+		count[to]++
+	}
+	for i, b := range half {
+		setPageCount(b, count[i])
+		b[offDepth] = byte(depth + 1)
+	}
+	x.publish(lo, TypeBucket)
+	x.publish(hi, TypeBucket)
+	from, n := x.span()
+	dir := c.path[c.n-1].page
+	x.point(dir, from, n/2, lo, x.Epoch)
+	x.point(dir, from+n/2, n/2, hi, x.Epoch)
+	x.Buckets++
+	x.retire(c.bucket)
+	return nil
+}
+
+// pushDown puts a new directory page between the cursor's bucket and its parent. Where
+// the first hash ends, the bucket is built anew with the bits of the second.
+func (x *Index) pushDown() error {
+	c := &x.cur
+	old, bucket := c.bucket, c.bucket
+	if c.n == x.levels {
+		var err error
+		if bucket, err = x.secondHashBucket(old); err != nil {
+			return err
+		}
+	}
+	epoch := pageEpoch(x.view().Page(bucket))
+	dir, b, err := x.fresh(TypeDirectory)
+	if err != nil {
+		return err
+	}
+	b[offLevel] = byte(c.n)
+	for i := range 1 << x.fan {
+		binary.LittleEndian.PutUint16(b[offTags+2*i:], uint16(epoch))
+		binary.LittleEndian.PutUint32(b[offChildren+4*i:], uint32(bucket))
+	}
+	x.publish(dir, TypeDirectory)
+	x.point(c.path[c.n-1].page, c.path[c.n-1].entry, 1, dir, x.Epoch)
+	x.Directories++
+	if bucket != old {
+		x.retire(old)
+	}
+	return nil
+}
+
+// secondHashBucket copies a bucket with every slot's bits taken from the second hash.
+func (x *Index) secondHashBucket(page pager.PageNo) (pager.PageNo, error) {
+	to, b, err := x.fresh(TypeBucket)
+	if err != nil {
+		return 0, err
+	}
+	old := x.view().Page(page)
+	n := 0
+	for i := range x.slots {
+		w := slotWord(old, i)
+		if w == wordEmpty || w == wordDead {
+			continue
+		}
+		key, err := x.KeyAt(w & positionMask << 3)
+		if err != nil {
+			return 0, err
+		}
+		hash := x.SecondHash(key)
+		x.place(b, hash, tagOf(hash)<<positionBits|w&positionMask)
+		n++
+	}
+	setPageCount(b, n)
+	b[offDepth] = old[offDepth]
+	x.publish(to, TypeBucket)
+	return to, nil
+}
+
+// Seal ends the epoch: pages built in it are from now on copied before a change. It
+// returns them for StoreSums.
+func (x *Index) Seal(next uint32) []pager.PageNo {
+	sealed := x.built
+	x.built = nil
+	x.Epoch = next
+	return sealed
+}
+
+// StoreSums stores the sums of the pages that a seal returned, whose epoch was epoch. It
+// runs beside writers: sealed pages do not change, and are not reused before two checkpoints.
+func (x *Index) StoreSums(sealed []pager.PageNo, epoch uint32) {
+	v := x.view()
+	for _, page := range sealed {
+		how := x.p.Verified(page)
+		if how&isRetired != 0 || how&verifiedMask != epoch {
+			continue // retired within its own epoch: no path leads to it
+		}
+		b := v.Page(page)
+		x.p.Store64(v, uint64(page)*pager.PageSize, Sum(b, x.FileSalt, page, epoch))
+	}
+}

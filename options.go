@@ -1,0 +1,104 @@
+package mapfile
+
+import (
+	"io/fs"
+	"log/slog"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// Limits of keys and values, in bytes. A map has at most 16 TiB.
+const (
+	MaxKeySize   = tail.MaxKey   // 65,535
+	MaxValueSize = tail.MaxValue // 4 GiB - 1
+)
+
+// SyncMode says when a commit is made durable against power loss. A killed process
+// loses nothing that returned, in any mode.
+type SyncMode int
+
+const (
+	// SyncDefault is SyncAlways for a map, the map's own mode in TxOptions.
+	SyncDefault SyncMode = iota
+	// SyncAlways syncs before a commit returns; concurrent commits share one sync. Power loss takes nothing that returned.
+	SyncAlways
+	// SyncInterval syncs every Options.SyncEvery. Power loss takes at most what was committed since the last sync.
+	SyncInterval
+	// SyncNever leaves it to the system, to Sync, to checkpoints and to Close. Power loss takes what was committed since; a prefix of the commits stays.
+	SyncNever
+)
+
+// String names the mode.
+func (m SyncMode) String() string {
+	switch m {
+	case SyncDefault:
+		return "default"
+	case SyncAlways:
+		return "always"
+	case SyncInterval:
+		return "interval"
+	case SyncNever:
+		return "never"
+	}
+	return "SyncMode(" + strconv.Itoa(int(m)) + ")"
+}
+
+// Options say how Open opens a map. The zero value, and nil, are the defaults. Open copies them.
+type Options struct {
+	// ReadOnly needs read permission only, creates nothing and writes no byte: a crashed file
+	// is recovered in private memory. Any number of read-only opens share a file; none shares it with a read-write one.
+	ReadOnly bool
+	// Mode is the permission of a new file, before umask. 0: 0600.
+	Mode fs.FileMode
+	// Sync is when commits become durable. SyncDefault: SyncAlways.
+	Sync SyncMode
+	// SyncEvery is the time between syncs in SyncInterval. 0: 1 s.
+	SyncEvery time.Duration
+	// LockTimeout is how long Open waits for another opener. 0: 1 s; negative: not at all.
+	LockTimeout time.Duration
+	// MaxSize is the largest size of the file, in bytes. 0: no limit but the format's, 16 TiB.
+	MaxSize int64
+	// AllowNetwork opens a file on a network file system, where locks and shared mappings may not do what they promise.
+	AllowNetwork bool
+	// Logger is told what no caller hears: a recovery at open, a failed background checkpoint or sync. nil: silent.
+	Logger *slog.Logger
+}
+
+// withDefaults is the options with every default filled in.
+func (o *Options) withDefaults() Options {
+	var d Options
+	if o != nil {
+		d = *o
+	}
+	if d.Mode == 0 {
+		d.Mode = 0o600
+	}
+	if d.Sync == SyncDefault {
+		d.Sync = SyncAlways
+	}
+	if d.SyncEvery <= 0 {
+		d.SyncEvery = time.Second
+	}
+	if d.LockTimeout == 0 {
+		d.LockTimeout = time.Second
+	}
+	if d.MaxSize <= 0 {
+		d.MaxSize = math.MaxInt64
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	return d
+}
+
+// TxOptions are the options of one transaction.
+type TxOptions struct {
+	// ReadOnly begins a snapshot: it sees one moment, waits for no writer and no writer waits for it.
+	ReadOnly bool
+	// Sync is when this transaction becomes durable. SyncDefault: as the map. SyncAlways makes every
+	// earlier commit durable too.
+	Sync SyncMode
+}

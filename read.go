@@ -1,0 +1,327 @@
+package mapfile
+
+import (
+	"bytes"
+	"runtime/debug"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/recovery"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// optimisticTries is how often a read without a pin is tried before it pins.
+const optimisticTries = 3
+
+// pageSize is the size of a file page in bytes.
+const pageSize = pager.PageSize
+
+// everything is a sequence above all: a writer's transaction sees what is appended.
+const everything = tail.MaxSequence
+
+// Get returns a copy of key's value, empty but not nil for an empty value. A missing key is
+// nil and ErrNotFound.
+func (db *DB) Get(key []byte) ([]byte, error) {
+	value, err := db.AppendGet(nil, key)
+	if err == nil && value == nil {
+		value = []byte{}
+	}
+	return value, err
+}
+
+// AppendGet appends key's value to dst and returns the result. Given room it allocates nothing.
+// On an error, ErrNotFound included, it returns dst as it was.
+func (db *DB) AppendGet(dst, key []byte) ([]byte, error) {
+	if len(key) > MaxKeySize {
+		return dst, errs.ErrNotFound
+	}
+	hash := xxhash.Sum64(key)
+	for range optimisticTries {
+		if err := db.ready(); err != nil {
+			return dst, err
+		}
+		g := db.s.Generation.Load()
+		out, err := db.tryGet(dst, hash, key, g)
+		fence()
+		if db.s.Generation.Load() == g {
+			return out, err
+		}
+		// Something was reused meanwhile, perhaps what was read: nothing of it is believed.
+	}
+	err := db.pinned(func(at snapshot) error {
+		var err error
+		dst, err = at.appendGet(dst, hash, key)
+		return err
+	})
+	return dst, err
+}
+
+// Has reports whether key is there.
+func (db *DB) Has(key []byte) (bool, error) {
+	if len(key) > MaxKeySize {
+		return false, nil
+	}
+	hash := xxhash.Sum64(key)
+	found := func(err error) (bool, error) {
+		if err == errs.ErrNotFound {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	for range optimisticTries {
+		if err := db.ready(); err != nil {
+			return false, err
+		}
+		g := db.s.Generation.Load()
+		err := db.tryHas(hash, key, g)
+		fence()
+		if db.s.Generation.Load() == g {
+			return found(err)
+		}
+	}
+	return found(db.pinned(func(at snapshot) error {
+		var r tail.Record
+		return at.find(hash, key, &r)
+	}))
+}
+
+// GetFunc calls fn with key's value, borrowed: it is read-only (a store to it faults), and valid until
+// fn returns. fn's error comes back unchanged. Inside fn every call but Close works. A missing
+// key is ErrNotFound, and fn is not called.
+func (db *DB) GetFunc(key []byte, fn func(value []byte) error) error {
+	return db.pinned(func(at snapshot) error { return at.lend(key, fn) })
+}
+
+// snapshot is a place from which to read: a view, a root and a sequence. It is good for
+// as long as its pin, or the caller's turn, holds; else what it reads must be validated.
+type snapshot struct {
+	s        *recovery.State
+	view     *pager.View
+	root     pager.Ref
+	sequence uint64
+	touched  uint64 // keeps the compiler from leaving out loads that only warm the cache
+}
+
+// now is the present as readers see it. The order of the loads is part of the protocol.
+func (db *DB) now() snapshot {
+	at := snapshot{s: db.s, sequence: db.s.Published.Load()}
+	at.root = db.s.Root()
+	at.view = db.s.P.View()
+	return at
+}
+
+// tryGet is a read without a pin, begun in generation g.
+func (db *DB) tryGet(dst []byte, hash uint64, key []byte, g uint64) (out []byte, err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			out, err = dst, db.readFault(r, g)
+		}
+	}()
+	at := db.now()
+	return at.appendGet(dst, hash, key)
+}
+
+// tryHas is tryGet for Has.
+func (db *DB) tryHas(hash uint64, key []byte, g uint64) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = db.readFault(r, g)
+		}
+	}()
+	var r tail.Record
+	at := db.now()
+	return at.find(hash, key, &r)
+}
+
+// readFault is the error of a panic in a read without a pin. Such a read runs none of the
+// caller's code; if the generation has changed the mapping itself may be gone, and any
+// fault means only that.
+func (db *DB) readFault(r any, g uint64) error {
+	if pager.IsFault(r) && db.s.Generation.Load() != g {
+		return errs.ErrClosed
+	}
+	return db.damage(db.s.P.Fault(r))
+}
+
+// damage makes a read fault what the caller sees of it.
+func (db *DB) damage(fault error) error { return errs.At(db.s.P.Path(), "read", fault) }
+
+// pinned runs f under a pin and the fault guard. A fault while f, or the caller's code in it, reads the
+// mapping comes back as the error; any other panic passes through as it was.
+func (db *DB) pinned(f func(at snapshot) error) (err error) {
+	pin := db.pins.acquire(&db.s.Generation)
+	defer pin.release()
+	if err := db.ready(); err != nil { // behind the pin: Close waits for it from here on
+		return err
+	}
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = db.damage(db.s.P.Fault(r))
+		}
+	}()
+	return f(db.now())
+}
+
+// find reads the newest record of key that the snapshot sees, as far as its header. Errors:
+// ErrNotFound, bare; damage.
+func (at *snapshot) find(hash uint64, key []byte, r *tail.Record) error {
+	x := at.s.Index
+	bucket, inUse, err := x.Find(at.view, at.root, hash, key)
+	if err != nil {
+		return err
+	}
+	return at.probe(bucket, inUse, key, r)
+}
+
+// probe looks a key up in its bucket. hash is the one in use there.
+func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error {
+	probe := at.s.Index.Probe(at.view, bucket, hash)
+	for {
+		position, ok := probe.Next()
+		if !ok {
+			return errs.ErrNotFound
+		}
+		if err := at.s.Record(at.view, position, r); err != nil {
+			return err
+		}
+		if !bytes.Equal(r.Key, key) {
+			continue // another key with the same tag
+		}
+		return at.visible(r)
+	}
+}
+
+// visible goes from a key's newest record back to the one that the snapshot sees.
+func (at *snapshot) visible(r *tail.Record) error {
+	for r.Visible() > at.sequence {
+		own := r.Sequence
+		if r.Previous == 0 {
+			return errs.ErrNotFound
+		}
+		if err := at.s.Record(at.view, r.Previous, r); err != nil {
+			return err
+		}
+		if r.Sequence >= own { // each step goes back in the log: no loops, whatever the file says
+			return at.corrupt(r, "the previous version of a record is not older")
+		}
+	}
+	if r.Kind != tail.KindPut {
+		return errs.ErrNotFound
+	}
+	return nil
+}
+
+func (at *snapshot) corrupt(r *tail.Record, reason string) error {
+	return &errs.CorruptError{Path: at.s.P.Path(), Page: r.Position / pager.PageSize, Offset: int64(r.Position), Reason: reason}
+}
+
+const valueDamaged = "the sum of the record does not hold: its value is damaged"
+
+// appendGet copies first and sums the copy: the only order that is right while a writer may reuse the page.
+func (at *snapshot) appendGet(dst []byte, hash uint64, key []byte) ([]byte, error) {
+	var r tail.Record
+	if err := at.find(hash, key, &r); err != nil {
+		return dst, err
+	}
+	out := append(dst, r.Value...)
+	if !r.ValueHolds(out[len(dst):]) {
+		return dst, at.corrupt(&r, valueDamaged)
+	}
+	return out, nil
+}
+
+// lend calls fn with key's value in the read-only mapping.
+func (at *snapshot) lend(key []byte, fn func(value []byte) error) error {
+	if len(key) > MaxKeySize {
+		return errs.ErrNotFound
+	}
+	var r tail.Record
+	if err := at.find(xxhash.Sum64(key), key, &r); err != nil {
+		return err
+	}
+	if !r.ValueHolds(r.Value) {
+		return at.corrupt(&r, valueDamaged)
+	}
+	return fn(r.Value[:len(r.Value):len(r.Value)])
+}
+
+// stage is how many look-ups GetMany and large commits run side by side, so that their cache misses overlap.
+const stage = 32
+
+// GetMany calls fn once for each key, in order, with its index, and its value as GetFunc lends it or an
+// error: ErrNotFound for a missing key, ErrCorrupt for a damaged one. It sees one moment. An error that fn
+// returns stops it and comes back unchanged.
+func (db *DB) GetMany(keys [][]byte, fn func(i int, value []byte, err error) error) error {
+	return db.pinned(func(at snapshot) error {
+		for from := 0; from < len(keys); from += stage {
+			if err := at.getStage(keys, from, min(stage, len(keys)-from), fn); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// getStage looks a group of keys up in steps: all directories and buckets, all slots, then all records.
+func (at *snapshot) getStage(keys [][]byte, from, n int, fn func(i int, value []byte, err error) error) error {
+	var buckets, hashes [stage]uint64
+	var failed [stage]error
+	x := at.s.Index
+	for i := range n {
+		if len(keys[from+i]) > MaxKeySize {
+			failed[i] = errs.ErrNotFound
+			continue
+		}
+		buckets[i], hashes[i], failed[i] = x.Find(at.view, at.root, xxhash.Sum64(keys[from+i]), keys[from+i])
+	}
+	touched := uint64(0)
+	for i := range n {
+		if failed[i] == nil {
+			touched += x.Prefetch(at.view, buckets[i], hashes[i])
+		}
+	}
+	var first [stage]uint64
+	limit := at.s.P.Pages() * pager.PageSize
+	for i := range n {
+		if failed[i] != nil {
+			continue
+		}
+		probe := x.Probe(at.view, buckets[i], hashes[i])
+		if position, ok := probe.Next(); ok && position < limit-128 {
+			first[i] = position
+		}
+	}
+	for i := range n {
+		touched += at.view.Load64(first[i]) + at.view.Load64(first[i]+64) + at.view.Load64(first[i]+120)
+	}
+	at.touched = touched
+	for i := range n {
+		if err := at.deliver(keys[from+i], from+i, buckets[i], hashes[i], failed[i], fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliver finishes one look-up of a stage and calls fn.
+func (at *snapshot) deliver(key []byte, i int, bucket, hash uint64, failed error, fn func(i int, value []byte, err error) error) error {
+	if failed != nil {
+		return fn(i, nil, failed)
+	}
+	var r tail.Record
+	if err := at.probe(bucket, hash, key, &r); err != nil {
+		return fn(i, nil, err)
+	}
+	if !r.ValueHolds(r.Value) {
+		return fn(i, nil, at.corrupt(&r, valueDamaged))
+	}
+	return fn(i, r.Value[:len(r.Value):len(r.Value)], nil)
+}

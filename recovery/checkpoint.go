@@ -1,0 +1,239 @@
+package recovery
+
+import (
+	"errors"
+
+	"github.com/mapfile-db/mapfile/freelist"
+	"github.com/mapfile-db/mapfile/index"
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+)
+
+// Checkpoint is a checkpoint in progress. There is one at a time.
+//
+// Seal runs under the writer's turn; the other steps run beside writers, in order:
+// Store, Sync, and then, under the sync mutex and with the mark advanced to LSN, WriteMeta.
+type Checkpoint struct {
+	s      *State
+	meta   pager.Meta
+	images *images
+	run    freelist.Run // of the images, once they have pages
+	done   bool         // the meta page is written
+}
+
+// LSN is the end of the log at the seal: a mark once Sync has returned nil.
+func (c *Checkpoint) LSN() uint64 { return c.meta.LSN }
+
+// Sequence is that of the last commit before the seal.
+func (c *Checkpoint) Sequence() uint64 { return c.meta.Sequence }
+
+// Seal fixes the content of a checkpoint, between two commits, under the writer's turn.
+// It is an instant: what is retired or copied from here on belongs to the next epoch
+// and is not reused before this checkpoint, and the next, are durable (hole 8).
+func (s *State) Seal() *Checkpoint {
+	if s.image.Pages > 0 {
+		s.Free.Retire(freelist.Entry{Run: s.image, Kind: freelist.KindPage, Epoch: s.Index.Epoch, Generation: s.Generation.Load()}, 0)
+		s.image = freelist.Run{}
+	}
+	was := s.Index.Epoch
+	s.unsum = append(s.unsum, sealed{s.Index.Seal(was + 1), was})
+	c := &Checkpoint{s: s, images: &images{s.Free.Snapshot(), s.Tail.Entries()}}
+	m := s.meta
+	m.Number++
+	m.Epoch, m.Life = was+1, s.life
+	m.Root = s.Index.Root
+	m.LSN, m.Sequence = s.Tail.LSN, s.Tail.Sequence
+	m.Keys, m.Tombstones = s.Keys, s.Tombstones
+	m.Buckets, m.Directories = s.Index.Buckets, s.Index.Directories
+	m.Clean, m.Segment, m.Salt, m.Position = false, 0, 0, 0
+	if position, segment := s.Tail.Position(); segment != nil {
+		m.Segment, m.Salt, m.Position = segment.Start, segment.Salt, position
+	}
+	c.meta = m
+	s.sealedLSN = m.LSN
+	return c
+}
+
+// MarkClean says that nothing will be appended behind this checkpoint in this life: it
+// names no segment to replay, and no later life appends to one of an earlier.
+func (c *Checkpoint) MarkClean() {
+	c.meta.Clean, c.meta.Segment, c.meta.Salt, c.meta.Position = true, 0, 0, 0
+}
+
+// Store stores the sums of the sealed pages, and the images. An error leaves the map
+// as it was, with this checkpoint not made.
+func (c *Checkpoint) Store() error {
+	s := c.s
+	for _, u := range s.unsum {
+		s.Index.StoreSums(u.pages, u.epoch)
+	}
+	n := c.images.pagesNeeded()
+	page, err := s.allocImage(n)
+	if err != nil {
+		return err
+	}
+	c.run = freelist.Run{Start: page, Pages: n}
+	c.images.free.MarkUsed(c.run)
+	b := c.images.encode(page, c.meta.Epoch, c.meta.FileSalt)
+	c.meta.Image, c.meta.ImageBytes = pager.Ref{Page: page, Epoch: c.meta.Epoch}, uint64(len(b))
+	c.meta.Pages = c.images.free.Pages()
+	if err := s.P.WriteAt(b, uint64(page)*pager.PageSize); err != nil {
+		c.giveUp()
+		return errs.At(s.P.Path(), "write the images", err)
+	}
+	return nil
+}
+
+// allocImage gives a run of pages for images, from the reserve if need be.
+func (s *State) allocImage(n uint32) (pager.PageNo, error) {
+	for {
+		if page, ok := s.Free.AllocRun(n); ok {
+			return page, s.P.Prepare(page, n)
+		}
+		if err := s.Grow(uint64(n)); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// giveUp returns the images' pages of a checkpoint that is not made: nothing durable names them.
+func (c *Checkpoint) giveUp() {
+	if c.run.Pages > 0 {
+		s := c.s
+		s.Free.Retire(freelist.Entry{Run: c.run, Kind: freelist.KindPage, Epoch: s.Index.Epoch, Generation: s.Generation.Load()}, s.Index.Epoch)
+		c.run = freelist.Run{}
+	}
+}
+
+// Sync makes all that the meta page will name durable, and the whole log before the seal
+// (step 4; I3: what the meta page names is durable before the meta page). An error is final.
+func (c *Checkpoint) Sync() error {
+	if err := c.s.P.SyncFile(); err != nil {
+		return c.s.P.Fail(err)
+	}
+	return nil
+}
+
+// WriteMeta writes the meta page in the place of the older one (step 5). The sync mutex is held: I7, no meta page
+// is written after a sync has failed. An error is final.
+func (c *Checkpoint) WriteMeta() error {
+	s := c.s
+	if err := s.P.Failed(); err != nil {
+		return err
+	}
+	if err := s.P.WriteMeta(1-s.slot, &c.meta); err != nil {
+		return s.P.Fail(err)
+	}
+	c.done = true
+	return nil
+}
+
+// Finish makes the checkpoint the newer one and releases what is due (step 6). It runs under the turn.
+func (c *Checkpoint) Finish() error {
+	s := c.s
+	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
+	s.slot, s.meta, s.image, s.unsum = 1-s.slot, c.meta, c.run, nil
+	s.Free.Due(freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}, s.older)
+	return s.Reclaim()
+}
+
+// Release gives a checkpoint up that failed before its meta page was written. It runs under the turn.
+func (c *Checkpoint) Release() {
+	if !c.done {
+		c.giveUp()
+	}
+}
+
+// BeginLife writes the same state into both meta pages before the first append of a
+// life, each synced, both naming the same images and a fresh segment (hole 9: what the
+// older meta page leads to must be the same life). From here all that is not reachable is free.
+// It runs under the turn, with nobody else appending. An error of a sync is final.
+func (s *State) BeginLife() error {
+	if s.begun {
+		return nil
+	}
+	// Before anything else: the cache may hold a meta page that the disk has lost (hole 6).
+	loaded := s.meta
+	if err := s.P.WriteMeta(s.slot, &loaded); err != nil {
+		return s.P.Fail(err)
+	}
+	s.life = s.meta.Life + 1
+	s.Tail.Life = s.life
+	if err := s.Tail.Begin(); err != nil {
+		return err
+	}
+	c := s.Seal()
+	if err := c.Store(); err != nil {
+		return s.P.Fail(err) // the segment and the image are half taken: reopening finds the file as it was
+	}
+	if err := c.Sync(); err != nil {
+		return err
+	}
+	s.Tail.Synced(s.Tail.Unsynced())
+	for range 2 {
+		if err := c.WriteMeta(); err != nil {
+			return err
+		}
+		s.slot, s.meta = 1-s.slot, c.meta
+		c.meta.Number++
+	}
+	s.image, s.unsum, s.begun = c.run, nil, true
+	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
+	s.Free.Due(s.older, s.older)
+	return s.Reclaim()
+}
+
+// Shrink gives the end of the file and the blocks of free units back. For Close, behind its
+// last checkpoint: nothing is stored afterwards.
+func (s *State) Shrink() error {
+	if _, cur := s.Tail.Position(); cur != nil {
+		unused := (cur.Base() + cur.Used + pager.PageSize - 1) / pager.PageSize
+		if n := cur.End()/pager.PageSize - unused; n > 0 && cur.End()/pager.PageSize > uint64(s.P.Geo.UnitPages) {
+			// No life appends to it again: its blocks, not its pages, go.
+			if err := s.P.Punch(pager.PageNo(unused), uint32(n)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range s.Free.FreeUnitRuns() {
+		if err := s.P.Punch(r.Start, r.Pages); err != nil {
+			return err
+		}
+	}
+	n := s.Free.CutEnd()
+	if n >= s.P.Pages() {
+		return nil
+	}
+	s.Free.Shrink(n)
+	return s.P.Cut(n)
+}
+
+// LastSeal is the LSN of the last seal, durable or not.
+func (s *State) LastSeal() uint64 { return s.sealedLSN }
+
+// sparsePercent is how much of an arena may be in use for Tidy to empty it.
+const sparsePercent = 75
+
+// Tidy moves index pages out of arenas that are mostly free, into as few as hold them, when
+// that gives back a unit at least. It runs under the turn.
+func (s *State) Tidy() error {
+	sparse := s.Free.SparseArenas(sparsePercent)
+	if len(sparse) < 2 {
+		return nil
+	}
+	s.Free.AvoidCurrent()
+	in := func(p pager.PageNo) bool { return sparse[s.Free.Unit(p)] }
+	for at, end := (index.Path{}), false; !end; {
+		var err error
+		if at, end, err = s.Index.Evacuate(at, in); err != nil {
+			return err
+		}
+		if root := s.Index.Root; root != s.Root() {
+			s.SetRoot(root)
+		}
+	}
+	return nil
+}
+
+// errDamaged is a reason without a page.
+var errDamaged = errors.New("the log does not fit the index")

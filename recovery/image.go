@@ -1,0 +1,68 @@
+package recovery
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/mapfile-db/mapfile/freelist"
+	"github.com/mapfile-db/mapfile/index"
+	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// The images of free space and segment table lie behind one another in one run of
+// pages, with the common header of index pages before them and one sum over all.
+
+// images is the content of both.
+type images struct {
+	free     *freelist.Image
+	segments []tail.Entry
+}
+
+// pagesNeeded is the number of pages that the images take, at most.
+func (im *images) pagesNeeded() uint32 {
+	n := index.HeaderBytes + im.free.MaxSize() + tail.EntriesSize(len(im.segments))
+	return uint32((n + pager.PageSize - 1) / pager.PageSize)
+}
+
+// encode gives the bytes of the images in the run that begins at page.
+func (im *images) encode(page pager.PageNo, epoch uint32, fileSalt uint64) []byte {
+	b := make([]byte, index.HeaderBytes, int(im.pagesNeeded())*pager.PageSize)
+	index.SetHeader(b, index.TypeImage, page, epoch)
+	b = im.free.AppendTo(b)
+	b = tail.AppendEntries(b, im.segments)
+	binary.LittleEndian.PutUint64(b[index.OffLength:], uint64(len(b)))
+	binary.LittleEndian.PutUint64(b, index.Sum(b, fileSalt, page, epoch))
+	return b
+}
+
+// readImages reads and verifies the images that a meta page names. The error is the reason.
+func readImages(f pager.File, m *pager.Meta) (*images, error) {
+	if m.ImageBytes < index.HeaderBytes {
+		return nil, fmt.Errorf("images of %d bytes", m.ImageBytes)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if end := uint64(m.Image.Page)*pager.PageSize + m.ImageBytes; end > uint64(info.Size) {
+		return nil, fmt.Errorf("the images end at %d, behind the file's end at %d", end, info.Size)
+	}
+	b := make([]byte, m.ImageBytes)
+	if _, err := f.ReadAt(b, int64(m.Image.Page)*pager.PageSize); err != nil {
+		return nil, err
+	}
+	if !index.HeaderNames(b, index.TypeImage, m.Image.Page, m.Image.Epoch) || binary.LittleEndian.Uint64(b[index.OffLength:]) != m.ImageBytes ||
+		binary.LittleEndian.Uint64(b) != index.Sum(b, m.FileSalt, m.Image.Page, m.Image.Epoch) {
+		return nil, fmt.Errorf("the sum of the images does not hold")
+	}
+	free, rest, err := freelist.DecodeImage(m.Geometry(pager.Geometry{}), b[index.HeaderBytes:])
+	if err != nil {
+		return nil, err
+	}
+	segments, err := tail.ReadEntries(rest, free.Pages())
+	if err != nil {
+		return nil, err
+	}
+	return &images{free, segments}, nil
+}

@@ -1,0 +1,204 @@
+package recovery
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/mapfile-db/mapfile/freelist"
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// recover walks the tail, decides where it ends, and replays it. A crash anywhere
+// in it leads to the same state again: the walk stores nothing; what replay stores lies in
+// pages that neither meta page nor the walked tail needs; BeginLife names it in one step.
+func (s *State) recover(o *Options) error {
+	w, err := s.walk()
+	if err != nil {
+		return err
+	}
+	s.Report.Records, s.Report.Bytes = w.Records, w.End.LSN-s.meta.LSN
+	s.Report.Cut = w.Refused - w.End.LSN
+	for _, d := range w.Damaged {
+		s.Report.Damaged = append(s.Report.Damaged, d.Position)
+	}
+	if s.Report.Bytes == 0 {
+		return nil // the loaded images serve; the life begins with the first append
+	}
+	s.Report.Clean = false
+	s.takeWalked(w)
+	if !o.ReadOnly {
+		for _, span := range w.Spans(w.Mark) {
+			// The cache may hold what the disk has lost; below the mark a sync did succeed.
+			if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.replay(w); err != nil {
+		return err
+	}
+	s.SetRoot(s.Index.Root)
+	s.Published.Store(s.Tail.Sequence)
+	if o.ReadOnly {
+		return nil
+	}
+	return s.BeginLife()
+}
+
+// walk reads the log from the start of replay and tells a torn tail from damage: by
+// the marks and by nothing else (holes 1 and 2).
+func (s *State) walk() (*tail.Walk, error) {
+	m := &s.meta
+	mark := m.LSN
+	if n, _, ok := s.P.ReadMark(m.FileSalt); ok {
+		mark = max(mark, n)
+	}
+	from := tail.Start{Segment: m.Segment, Salt: m.Salt, Position: m.Position, LSN: m.LSN, Sequence: m.Sequence}
+	var known *tail.Segment
+	if m.Segment != 0 {
+		known = s.Tail.Lookup(m.Segment)
+		if known == nil || known.Salt != m.Salt || m.Position < known.Base()+tail.SegmentHeader || m.Position > known.End() || m.Position%8 != 0 {
+			return nil, &errs.CorruptError{Path: s.P.Path(), Page: uint64(m.Segment), LSN: m.LSN, Reason: "the segment table does not know the start of replay"}
+		}
+	}
+	w := tail.NewWalk(s.P.View(), s.P.Pages()*pager.PageSize, m.UUID, from, mark, known)
+	if w.Refused < w.Mark {
+		return nil, &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Offset: int64(w.RefPos), LSN: w.Refused,
+			Reason: fmt.Sprintf("a record of the tail does not hold, and the log is known to have been synced up to %d", w.Mark)}
+	}
+	return w, nil
+}
+
+// takeWalked takes the pages of the walked segments out of the free space, before anything
+// is allocated (hole 7), and puts the segments into the table.
+func (s *State) takeWalked(w *tail.Walk) {
+	for i := range w.Segments[:w.EndIndex+1] {
+		g := w.Segments[i]
+		if i == w.EndIndex {
+			g.Used = w.End.Position - g.Base()
+		}
+		if i == 0 {
+			s.Tail.Lookup(g.Start).Used = g.Used
+			continue
+		}
+		s.Free.MarkUsed(freelist.Run{Start: g.Start, Pages: g.Pages})
+		s.Tail.AddWalked(g)
+	}
+	s.Tail.LSN, s.Tail.Sequence = w.End.LSN, w.End.Sequence
+}
+
+// replay applies the records of the whole commits, in order. It finds slots by position and
+// reads no record but those of the tail (hole 10c): that the slot is where the record says
+// is also a check of the index against the log.
+func (s *State) replay(w *tail.Walk) error {
+	ok, err := w.Each(s.P.View(), func(r *tail.Record) error {
+		if w.Aborted[r.Sequence] {
+			return nil
+		}
+		return s.apply(w, r)
+	})
+	if err == nil && !ok {
+		err = &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Reason: "the log changed while it was read"}
+	}
+	return err
+}
+
+func (s *State) apply(w *tail.Walk, r *tail.Record) error {
+	switch r.Kind {
+	case tail.KindPut, tail.KindDelete, tail.KindDrop:
+		return s.applySlot(r)
+	case tail.KindRetire:
+		s.applyRetire(w, r)
+	}
+	return nil
+}
+
+func (s *State) applySlot(r *tail.Record) error {
+	found, err := s.Index.LookupPosition(xxhash.Sum64(r.Key), r.Key, r.Previous)
+	if err != nil {
+		return err
+	}
+	if found != (r.Previous != 0) || !found && r.Kind == tail.KindDrop {
+		return &errs.CorruptError{Path: s.P.Path(), Page: r.Position / pager.PageSize, Offset: int64(r.Position),
+			Reason: fmt.Sprintf("%v: no slot leads to the previous position %d of the record", errDamaged, r.Previous)}
+	}
+	if r.Kind == tail.KindDrop {
+		s.Tombstones--
+		return s.Index.Drop()
+	}
+	if err := s.Index.Set(r.Position); err != nil {
+		return err
+	}
+	s.count(r, found)
+	return nil
+}
+
+// count keeps the numbers of keys and tombstones, and the hint of live bytes, which takes the
+// record before for as long as this one.
+func (s *State) count(r *tail.Record, found bool) {
+	size := int64(r.Size())
+	s.Tail.AddLive(r.Position, size)
+	if found {
+		s.Tail.AddLive(r.Previous, -size)
+	}
+	moved := r.Flags&tail.FlagMoved != 0
+	switch {
+	case moved:
+	case r.Kind == tail.KindDelete:
+		s.Keys--
+		s.Tombstones++
+	case r.Flags&tail.FlagNew != 0:
+		s.Keys++
+		if found {
+			s.Tombstones--
+		}
+	}
+}
+
+// applyRetire takes a segment out of the table. Pages of it that a walked segment holds,
+// because they were reused since, stay in use.
+func (s *State) applyRetire(w *tail.Walk, r *tail.Record) {
+	if len(r.Value) != 16 {
+		return
+	}
+	n := binary.LittleEndian.Uint64(r.Value)
+	if n > pager.MaxPages {
+		return
+	}
+	g := s.Tail.Remove(pager.PageNo(n), binary.LittleEndian.Uint64(r.Value[8:]))
+	if g == nil {
+		return // an older image of the table did not know it either
+	}
+	for _, run := range s.without(w, g) {
+		s.Free.Retire(freelist.Entry{Run: run, Kind: freelist.KindSegment, Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load()}, 0)
+	}
+}
+
+// without is what a segment's pages are but for those of walked segments.
+func (s *State) without(w *tail.Walk, g *tail.Segment) []freelist.Run {
+	step := s.P.Geo.SmallPages
+	if uint32(g.Start) >= s.P.Geo.UnitPages {
+		step = s.P.Geo.UnitPages
+	}
+	var runs []freelist.Run
+	for at := uint32(g.Start); at < uint32(g.Start)+g.Pages; at += step {
+		held := false
+		for i := range w.Segments[:w.EndIndex+1] {
+			o := &w.Segments[i]
+			held = held || at < uint32(o.Start)+o.Pages && uint32(o.Start) < at+step
+		}
+		if held {
+			continue
+		}
+		if k := len(runs) - 1; k >= 0 && uint32(runs[k].Start)+runs[k].Pages == at {
+			runs[k].Pages += step
+			continue
+		}
+		runs = append(runs, freelist.Run{Start: pager.PageNo(at), Pages: step})
+	}
+	return runs
+}

@@ -1,0 +1,263 @@
+package recovery
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/mapfile-db/mapfile/freelist"
+	"github.com/mapfile-db/mapfile/index"
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// Shared is what readers look at, and what other processes would have to see: it can
+// move into the control page. Readers load generation (or pin it), then published,
+// then root, in this order.
+type Shared struct {
+	Generation atomic.Uint64 // raised before anything is reused
+	Published  atomic.Uint64 // highest sequence that readers see
+	root       atomic.Uint64 // page << 32 | epoch
+}
+
+// Root is the root of the index.
+func (s *Shared) Root() pager.Ref {
+	w := s.root.Load()
+	return pager.Ref{Page: pager.PageNo(w >> 32), Epoch: uint32(w)}
+}
+
+// SetRoot publishes a root.
+func (s *Shared) SetRoot(r pager.Ref) { s.root.Store(uint64(r.Page)<<32 | uint64(r.Epoch)) }
+
+// State is an open map: its file and the live state of its parts.
+type State struct {
+	Shared
+	P     *pager.Pager
+	Free  *freelist.Allocator
+	Tail  *tail.Tail
+	Index *index.Index
+
+	// Matched is the record that the last Index.Lookup found.
+	Matched tail.Record
+
+	// As of the last commit appended.
+	Keys       uint64
+	Tombstones uint64
+
+	meta      pager.Meta // the newer meta page, as loaded or last written
+	slot      int        // its place
+	older     freelist.Meta
+	image     freelist.Run // where the images of the newer meta page lie
+	begun     bool         // this life has its two meta pages
+	life      uint32
+	sealedLSN uint64   // LSN of the last seal
+	unsum     []sealed // seals whose checkpoint failed before their sums were stored
+
+	// Oldest pin of a reader; set by the owner of the pins.
+	OldestPin func() uint64
+
+	Report Report
+}
+
+// sealed is the list of index pages built in one epoch.
+type sealed struct {
+	pages []pager.PageNo
+	epoch uint32
+}
+
+// Life tells whether this life may append, and its number.
+func (s *State) Life() (life uint32, begun bool) { return s.life, s.begun }
+
+// Meta is a copy of the newer meta page.
+func (s *State) Meta() pager.Meta { return s.meta }
+
+// reserve is the number of pages that Put leaves alone, so that checkpoints, deletes
+// and compaction go on when the disk is full.
+func (s *State) reserve() uint64 {
+	images := uint64(s.meta.ImageBytes)/pager.PageSize + 1
+	if s.P.Pages() <= 2*uint64(s.P.Geo.UnitPages) {
+		return min(16, uint64(s.P.Geo.UnitPages)/2) + 2*images
+	}
+	return 2*(images+8) + uint64(s.Index.Directories) + uint64(s.P.Geo.UnitPages)
+}
+
+// allocPage gives a page to the index.
+func (s *State) allocPage() (pager.PageNo, error) {
+	for {
+		if page, ok := s.Free.AllocPage(); ok {
+			return page, s.P.Prepare(page, 1)
+		}
+		if err := s.Grow(1); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// allocSegment gives pages to the tail. In a file of one unit it refuses small segments
+// rather than leave the unit.
+func (s *State) allocSegment(pages uint32) (pager.PageNo, error) {
+	unit := uint64(s.P.Geo.UnitPages)
+	for {
+		if page, ok := s.Free.AllocSegment(pages); ok {
+			s.Tail.Forget(page, pages) // an entry changes only between the generation's bump and the first store
+			return page, s.P.Prepare(page, pages)
+		}
+		have := s.P.Pages()
+		want := have + uint64(pages)
+		if uint64(pages) < unit {
+			if have >= unit {
+				return 0, errs.ErrFull
+			}
+			want = min(want+uint64(s.P.Geo.SmallPages), unit)
+		} else if have < unit {
+			want = unit + uint64(pages)
+		}
+		if err := s.growTo(want); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Grow makes the file longer by at least n pages.
+func (s *State) Grow(n uint64) error { return s.growTo(s.P.Pages() + n) }
+
+// growTo makes the file at least so many pages long: in small steps within the first
+// unit, then by whole units. Where the step does not fit, the least is tried.
+func (s *State) growTo(pages uint64) error {
+	g, have := s.P.Geo, s.P.Pages()
+	unit := uint64(g.UnitPages)
+	least := pages
+	if pages > unit {
+		least = (pages + unit - 1) / unit * unit
+	}
+	want := max(least, have+uint64(g.GrowPages))
+	if want > unit && have < unit && least <= unit {
+		want = unit
+	} else if want > unit {
+		want = (want + unit - 1) / unit * unit
+	}
+	err := s.P.Grow(want)
+	if errors.Is(err, errs.ErrFull) && least < want {
+		err = s.P.Grow(least)
+	}
+	if err == nil {
+		s.Free.Extend(s.P.Pages())
+	}
+	return err
+}
+
+// GrowAhead makes room for what writers will want next, outside their calls: an
+// eighth of the file, at least a unit. It answers false if there is room already.
+func (s *State) GrowAhead() (bool, error) {
+	g, have := s.P.Geo, s.P.Pages()
+	unit := uint64(g.UnitPages)
+	if have < unit {
+		return false, nil
+	}
+	step := min(max(have/8/unit, 1), uint64(g.MaxGrowPages)/unit)
+	if s.Free.FreeUnits() > (step+1)/2 {
+		return false, nil
+	}
+	for range max(1, step) {
+		// One unit at a time: growth takes the pager's lock, which a writer may want.
+		if err := s.P.Grow(s.P.Pages()/unit*unit + unit); err != nil {
+			return true, err
+		}
+		s.Free.Extend(s.P.Pages())
+	}
+	return true, nil
+}
+
+// Admit makes sure, before a byte is stored, that a commit of some records has room:
+// its bytes in the log and the worst case of index pages. largest is the size of the
+// largest record. urgent commits (deletes) may use the reserve. Errors: ErrFull.
+func (s *State) Admit(records int, bytes, largest uint64, urgent bool) error {
+	unit := uint64(s.P.Geo.UnitPages)
+	pages, units := s.worstIndexPages(records), uint64(0)
+	if !urgent {
+		pages += s.reserve()
+	}
+	position, cur := s.Tail.Position()
+	if cur == nil || position+bytes+pager.SectorSize > cur.End() {
+		// New segments: the bytes, a header and a LINK for each, and what their ends may waste.
+		room := s.Tail.Bytes(largest)
+		each := room / pager.PageSize
+		n := (bytes+room-1)/room + 1
+		if bytes+largest > room {
+			n++
+		}
+		if each < unit {
+			pages += n * each
+		} else {
+			units = n * ((each + unit - 1) / unit)
+		}
+	}
+	for {
+		var lack uint64
+		if free := s.Free.FreeUnits(); free < units {
+			lack = (units - free) * unit
+		} else if free := s.Free.FreePages(); free < pages+units*unit {
+			lack = pages + units*unit - free
+		} else {
+			return nil
+		}
+		if err := s.Grow(lack); err != nil {
+			return err
+		}
+	}
+}
+
+// worstIndexPages is what the index may take for so many records: a copy of each
+// bucket and of the directories above, and the splits.
+func (s *State) worstIndexPages(records int) uint64 {
+	n := uint64(records)
+	perBucket := uint64(s.P.Geo.BucketLines)*8*uint64(s.P.Geo.FillPercent)/200 + 1
+	return min(n, s.Index.Pages()) + 2*(n/perBucket+1) + 6
+}
+
+// Reclaim takes what is due from retirement to free, in the order of the protocol:
+// the generation goes up, no pin is left at or below the generation of the retirement,
+// a segment's header is zeroed, and then the pages are handed over.
+func (s *State) Reclaim() error {
+	s.Generation.Add(1)
+	for _, e := range s.Free.TakeDue(s.OldestPin()) {
+		if e.Kind == freelist.KindSegment {
+			if err := s.P.WriteAt(make([]byte, tail.SegmentHeader), uint64(e.Start)*pager.PageSize); err != nil {
+				return err
+			}
+		} else {
+			for i := range e.Pages {
+				s.P.SetVerified(e.Start+pager.PageNo(i), 0)
+			}
+		}
+		s.Free.Free(e.Run)
+	}
+	if s.P.HasOldViews() {
+		s.P.ReleaseViews(s.Generation.Load(), s.OldestPin())
+	}
+	return nil
+}
+
+// retirePage is Index.Retire.
+func (s *State) retirePage(page pager.PageNo, built uint32) {
+	s.Free.Retire(freelist.Entry{
+		Run: freelist.Run{Start: page, Pages: 1}, Kind: freelist.KindPage,
+		Epoch: s.Index.Epoch, Generation: s.Generation.Load(),
+	}, built)
+}
+
+// RetireSegment takes a segment out of the live state; its RETIRE record has been appended.
+func (s *State) RetireSegment(g *tail.Segment) {
+	s.Tail.Remove(g.Start, g.Salt)
+	s.Free.Retire(freelist.Entry{
+		Run: freelist.Run{Start: g.Start, Pages: g.Pages}, Kind: freelist.KindSegment,
+		Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load(),
+	}, 0)
+}
+
+// Close gives memory and descriptors back. Nothing is written.
+func (s *State) Close() error {
+	err := s.P.Close()
+	s.Tail.Close()
+	return err
+}

@@ -1,0 +1,81 @@
+package mapfile
+
+import (
+	"time"
+
+	"github.com/mapfile-db/mapfile/recovery"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// Stats is the state of an open map. Sizes are bytes unless said otherwise.
+type Stats struct {
+	Keys           uint64        // as readers see them now
+	Tombstones     uint64        // index slots that lead to a deletion
+	FileSize       int64         // length of the file
+	Allocated      int64         // disk blocks of the file
+	LiveBytes      int64         // records that are the newest of their key, with their headers; a close estimate
+	GarbageBytes   int64         // records that are not
+	FreeBytes      int64         // pages that can be used again at once
+	PendingBytes   int64         // pages that wait for the next checkpoints
+	IndexPages     uint64        // pages of 4,096 bytes: buckets and directories
+	DirectoryPages uint64        // of these
+	Segments       uint64        // runs of pages that hold the log
+	LogBytes       uint64        // of log since the last checkpoint: what an open after a crash replays
+	Checkpoints    uint64        // made by this DB
+	Sequence       uint64        // of the last commit appended
+	Published      uint64        // highest sequence that readers see
+	Durable        uint64        // log position below which all is known to be synced
+	Appended       uint64        // log position of the next commit
+	Readers        int           // transactions and callbacks reading now
+	Recovery       RecoveryStats // what Open had to do
+}
+
+// RecoveryStats is what Open had to do.
+type RecoveryStats struct {
+	Recovered      bool          // there was a tail to replay
+	Records        uint64        // replayed
+	Bytes          uint64        // of log replayed
+	CutBytes       uint64        // of a commit that was not whole at the end of the log
+	Damaged        uint64        // records whose value is damaged: ErrCorrupt for their keys alone
+	FromCheckpoint uint64        // number of the meta page that it began from
+	FellBack       string        // why the newer meta page was not used, "" if it was
+	Duration       time.Duration // of the whole Open
+}
+
+// Stats reports on the map. It takes the writer's turn for a moment. After Close it is zero.
+func (db *DB) Stats() Stats {
+	pin := db.pins.acquire(&db.s.Generation)
+	defer pin.release()
+	if db.closed.Load() {
+		return Stats{}
+	}
+	st := Stats{
+		Keys: db.Len(), Published: db.s.Published.Load(), Durable: db.dur.synced.Load(), Appended: db.dur.appended.Load(),
+		Readers: db.pins.count() - 1, Checkpoints: db.counters.checkpoints.Load(), Recovery: recoveryStats(&db.s.Report),
+	}
+	if info, err := db.s.P.Stat(); err == nil {
+		st.FileSize, st.Allocated = info.Size, info.Blocks
+	}
+	free := db.s.Free.Stats()
+	st.FreeBytes, st.PendingBytes = int64(free.Free)*pageSize, int64(free.Pending+free.Due)*pageSize
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	st.Tombstones, st.Sequence = db.s.Tombstones, db.s.Tail.Sequence
+	st.IndexPages, st.DirectoryPages = db.s.Index.Pages(), uint64(db.s.Index.Directories)
+	st.LogBytes = db.s.Tail.LSN - db.s.LastSeal()
+	for _, g := range db.s.Tail.Segments() {
+		live := int64(db.s.Tail.Live(g))
+		st.Segments++
+		st.LiveBytes += live
+		st.GarbageBytes += max(int64(g.Used)-tail.SegmentHeader-live, 0)
+	}
+	return st
+}
+
+func recoveryStats(r *recovery.Report) RecoveryStats {
+	out := RecoveryStats{Recovered: r.Records > 0, Records: r.Records, Bytes: r.Bytes, CutBytes: r.Cut, Damaged: uint64(len(r.Damaged)), FromCheckpoint: r.Checkpoint, Duration: r.Duration}
+	if r.FellBack != nil {
+		out.FellBack = r.FellBack.Error()
+	}
+	return out
+}

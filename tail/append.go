@@ -1,0 +1,280 @@
+package tail
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/mapfile-db/mapfile/internal/debug"
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/pager"
+)
+
+// Span is a part of the log that has been appended and not yet synced.
+type Span struct {
+	From, To uint64 // byte offsets in the file
+}
+
+// Tail is the log of one open map. But for Salt and the spans it belongs to the
+// holder of the writer's turn.
+type Tail struct {
+	Table
+	p    *pager.Pager
+	UUID [16]byte
+	Life uint32
+
+	// Allocate gives the pages of a new segment.
+	Allocate func(pages uint32) (pager.PageNo, error)
+	// Random gives the salt of a segment's use. Tests and the simulated disk set it.
+	Random func() uint64
+
+	// ByWrite says how records are stored: by pwrite, for commits that will be
+	// synced one by one, or by plain stores into the mapping.
+	ByWrite bool
+
+	LSN      uint64 // of the next byte
+	Sequence uint64 // of the last commit
+
+	cur    *Segment // nil before the first append of a life
+	pos    uint64   // byte offset of the next record
+	buf    []byte   // records of the running commit that go out in one pwrite
+	bufPos uint64
+
+	spanMu sync.Mutex // protects spans; below the turn and the sync mutex
+	spans  []Span
+}
+
+// New makes the tail of an open file.
+func New(p *pager.Pager) (*Tail, error) {
+	table, err := newTable(p)
+	if err != nil {
+		return nil, fmt.Errorf("segment table: %w", err)
+	}
+	return &Tail{Table: table, p: p, Random: randomSalt}, nil
+}
+
+func randomSalt() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// Close gives the table's memory back.
+func (t *Tail) Close() { t.Table.free() }
+
+// Load fills the table from an image.
+func (t *Tail) Load(all []Entry) {
+	for _, e := range all {
+		s := e.Segment
+		t.add(&s)
+		t.AddLive(s.Base(), int64(e.Live))
+	}
+}
+
+// AddWalked puts a segment that recovery found behind the checkpoint into the table.
+func (t *Tail) AddWalked(s Segment) *Segment {
+	if old := t.segments[s.Start]; old != nil && old.Salt == s.Salt {
+		return old
+	}
+	t.add(&s)
+	return t.segments[s.Start]
+}
+
+// Position is the byte offset at which the next record would lie, and its segment;
+// zero before the first append of a life.
+func (t *Tail) Position() (position uint64, segment *Segment) { return t.pos, t.cur }
+
+// segmentPages chooses the length of the next segment, in pages, for a record of
+// size bytes: small ones while the file is young, later a unit, more for a large record.
+func (t *Tail) segmentPages(size uint64) []uint32 {
+	g := t.p.Geo
+	need := (SegmentHeader + size + linkBytes + pager.PageSize - 1) / pager.PageSize
+	up := func(n, unit uint64) uint32 { return uint32((n + unit - 1) / unit * unit) }
+	var tries []uint32
+	if t.p.Pages() <= uint64(g.UnitPages) && need < uint64(g.UnitPages) {
+		// A quarter of what the log has had so far, between the smallest segment and a half unit.
+		want := max(need, min(t.LSN/4/pager.PageSize, uint64(g.UnitPages)/2))
+		tries = append(tries, up(want, uint64(g.SmallPages)))
+		if least := up(need, uint64(g.SmallPages)); least < tries[0] {
+			tries = append(tries, least)
+		}
+	}
+	return append(tries, up(need, uint64(g.UnitPages)))
+}
+
+// Bytes is the length of the next segment for a record of size bytes, for admission.
+func (t *Tail) Bytes(size uint64) uint64 {
+	return uint64(t.segmentPages(size)[0]) * pager.PageSize
+}
+
+// Begin opens a fresh segment without a link to it: the start of a life. The
+// meta pages must name it before a record is appended.
+func (t *Tail) Begin() error {
+	t.cur = nil
+	return t.open(0, t.Sequence+1)
+}
+
+// open takes a new segment for a record of size bytes and stores its header.
+func (t *Tail) open(size, firstSequence uint64) error {
+	var page pager.PageNo
+	var pages uint32
+	err := errs.ErrFull
+	for _, pages = range t.segmentPages(size) {
+		if page, err = t.Allocate(pages); !errors.Is(err, errs.ErrFull) {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s := &Segment{Start: page, Pages: pages, Salt: t.Random() | 1, Life: t.Life, FirstLSN: t.LSN, FirstSeq: firstSequence, Used: SegmentHeader}
+	t.add(s)
+	if err := t.store(s.header(t.UUID), s.Base()); err != nil {
+		return err
+	}
+	t.cur, t.pos = s, s.Base()+SegmentHeader
+	t.LSN += SegmentHeader
+	t.addSpan(s.Base(), t.pos)
+	return nil
+}
+
+// store puts bytes into the file in the style of the tail.
+func (t *Tail) store(b []byte, at uint64) error {
+	if t.ByWrite {
+		return t.p.WriteAt(b, at)
+	}
+	copy(t.p.View().Writable(at, uint64(len(b))), b)
+	t.p.Stored(at, uint64(len(b)))
+	return nil
+}
+
+// Room makes sure that a record of size bytes fits, by going on in a new segment if
+// it does not: header of the next, then LINK, in that order. With a commit running
+// its buffered records go out first.
+func (t *Tail) Room(size uint64) error {
+	if t.cur != nil && t.pos+size+linkBytes <= t.cur.End() {
+		return nil
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	debug.Assert(t.cur != nil, "append before the life began")
+	old, at := t.cur, t.pos
+	t.LSN += linkBytes
+	if err := t.open(size, t.Sequence); err != nil {
+		t.LSN -= linkBytes
+		return err
+	}
+	var to [16]byte
+	binary.LittleEndian.PutUint64(to[:], uint64(t.cur.Start))
+	binary.LittleEndian.PutUint64(to[8:], t.cur.Salt)
+	link := Record{Position: at, Kind: KindLink, Sequence: t.Sequence, Value: to[:]}
+	var b [linkBytes]byte
+	put(b[:], &link, old.Salt)
+	if err := t.store(b[:], at); err != nil {
+		return err
+	}
+	old.Used = at + linkBytes - old.Base()
+	t.insertLinkSpan(at)
+	return nil
+}
+
+// Append stores a record and sets r.Position. Its sequence must be t.Sequence. In the
+// ByWrite style it is in the file only after Flush.
+func (t *Tail) Append(r *Record) error {
+	size := r.Size()
+	if err := t.Room(size); err != nil {
+		return err
+	}
+	if t.pos > MaxPosition {
+		return errs.Join(errs.ErrFull, errors.New("positions are used up"))
+	}
+	r.Position = t.pos
+	if t.ByWrite {
+		if len(t.buf) == 0 {
+			t.bufPos = t.pos
+		}
+		n := len(t.buf)
+		t.buf = append(t.buf, make([]byte, size)...)
+		put(t.buf[n:], r, t.cur.Salt)
+		if len(t.buf) >= 1<<20 {
+			if err := t.Flush(); err != nil {
+				return err
+			}
+		}
+	} else {
+		put(t.p.View().Writable(t.pos, size), r, t.cur.Salt)
+		t.p.Stored(t.pos, size)
+		t.addSpan(t.pos, t.pos+size)
+	}
+	t.pos += size
+	t.LSN += size
+	t.cur.Used = t.pos - t.cur.Base()
+	return nil
+}
+
+// Flush writes the buffered records of the running commit into the page cache.
+func (t *Tail) Flush() error {
+	if len(t.buf) == 0 {
+		return nil
+	}
+	debug.Assert(t.bufPos+uint64(len(t.buf)) == t.pos, "buffer of %d bytes at %d does not end at %d", len(t.buf), t.bufPos, t.pos)
+	err := t.p.WriteAt(t.buf, t.bufPos)
+	t.addSpan(t.bufPos, t.pos)
+	t.buf = t.buf[:0]
+	if cap(t.buf) > 4<<20 {
+		t.buf = nil
+	}
+	return err
+}
+
+// addSpan notes [from, to) as unsynced. The header of a new segment, its records and
+// its LINK follow each other, so a span grows at its end.
+func (t *Tail) addSpan(from, to uint64) {
+	t.spanMu.Lock()
+	if n := len(t.spans); n > 0 && t.spans[n-1].To == from {
+		t.spans[n-1].To = to
+	} else {
+		t.spans = append(t.spans, Span{From: from, To: to})
+	}
+	t.spanMu.Unlock()
+}
+
+// insertLinkSpan notes the LINK at position at; the header that it leads to came first.
+func (t *Tail) insertLinkSpan(at uint64) {
+	t.spanMu.Lock()
+	defer t.spanMu.Unlock()
+	n := len(t.spans) - 1 // the new segment's
+	if n > 0 && t.spans[n-1].To == at {
+		t.spans[n-1].To = at + linkBytes
+		return
+	}
+	t.spans = append(t.spans[:n], Span{From: at, To: at + linkBytes}, t.spans[n])
+}
+
+// Unsynced copies the spans that are not yet synced, in the order of the log.
+func (t *Tail) Unsynced() []Span {
+	t.spanMu.Lock()
+	defer t.spanMu.Unlock()
+	return append([]Span(nil), t.spans...)
+}
+
+// Synced takes spans that Unsynced gave out of the list: they are durable now.
+func (t *Tail) Synced(done []Span) {
+	t.spanMu.Lock()
+	defer t.spanMu.Unlock()
+	for len(done) > 0 && len(t.spans) > 0 {
+		s := &t.spans[0]
+		switch {
+		case done[0].To <= s.From || done[0].From >= s.To:
+			done = done[1:] // another sync was faster
+		case done[0].To >= s.To:
+			t.spans = t.spans[1:]
+		default:
+			s.From = done[0].To
+			done = done[1:]
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package mapfile
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// Put sets key to value; both are copied. A commit of its own, durable as Options.Sync says when it returns.
+// Errors: ErrKeyTooLarge, ErrValueTooLarge, ErrReadOnly, ErrFull (nothing changed), ErrFailed, ErrClosed.
+//
+// Inside an Update callback of the same goroutine it would wait for itself: use the Tx there.
+func (db *DB) Put(key, value []byte) error {
+	if err := checkSizes(key, value); err != nil {
+		return errs.At(db.s.P.Path(), "", err)
+	}
+	return db.one(tail.KindPut, key, value)
+}
+
+// Delete removes key. A missing key is nil and writes nothing. Like Put it is a commit of its own.
+func (db *DB) Delete(key []byte) error {
+	if len(key) > MaxKeySize {
+		return db.writable()
+	}
+	return db.one(tail.KindDelete, key, nil)
+}
+
+func checkSizes(key, value []byte) error {
+	if len(key) > MaxKeySize {
+		return errs.Join(errs.ErrKeyTooLarge, fmt.Errorf("%d bytes, at most %d", len(key), MaxKeySize))
+	}
+	if uint64(len(value)) > MaxValueSize {
+		return errs.Join(errs.ErrValueTooLarge, fmt.Errorf("%d bytes, at most %d", len(value), uint64(MaxValueSize)))
+	}
+	return nil
+}
+
+// writable answers why the map cannot be written, nil if it can.
+func (db *DB) writable() error {
+	if err := db.ready(); err != nil {
+		return err
+	}
+	if db.opts.ReadOnly {
+		return errs.At(db.s.P.Path(), "write", errs.ErrReadOnly)
+	}
+	return nil
+}
+
+// one is a commit of one record.
+func (db *DB) one(kind tail.Kind, key, value []byte) error {
+	if err := db.writable(); err != nil {
+		return err
+	}
+	hash := xxhash.Sum64(key)
+	db.warm(hash, key)
+	sequence, err := db.appendOne(kind, hash, key, value)
+	if err != nil {
+		return err
+	}
+	return db.settle(sequence, db.opts.Sync == SyncAlways)
+}
+
+// warm probes for the key before the turn is taken, so that the critical section meets a warm
+// cache. What it reads is not believed.
+func (db *DB) warm(hash uint64, key []byte) {
+	g := db.s.Generation.Load()
+	_ = db.tryHas(hash, key, g)
+}
+
+// settle waits, without the turn, until a commit may be acknowledged.
+func (db *DB) settle(sequence uint64, demanded bool) error {
+	if db.s.Published.Load() >= sequence {
+		return nil
+	}
+	if demanded {
+		if err := db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) }); err != nil {
+			return err
+		}
+	}
+	return db.dur.await(sequence)
+}
+
+// appendOne appends a record and sets its slot, under the turn. It returns the sequence that must
+// be published before the call may return: for a delete that found nothing, that of what it saw.
+func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (sequence uint64, err error) {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = db.writeFault(r)
+		}
+	}()
+	if err := db.ready(); err != nil {
+		return 0, err
+	}
+	previous, found, err := db.s.Index.Lookup(hash, key)
+	if err != nil {
+		return 0, err
+	}
+	alive := found && db.s.Matched.Kind != tail.KindDelete
+	if kind == tail.KindDelete && !alive {
+		return db.dur.lastSeq.Load(), nil
+	}
+	oldSize := int64(0)
+	if found {
+		oldSize = int64(db.s.Matched.Size())
+	}
+	size := tail.Size(len(key), uint64(len(value)))
+	if err := db.admit(1, size, size, kind == tail.KindDelete); err != nil {
+		return 0, err
+	}
+	b := db.newBatch(db.opts.Sync == SyncAlways)
+	r := &b.record
+	r.Kind, r.Key, r.Value, r.Previous = kind, key, value, previous
+	r.Flags = tail.FlagFirst | tail.FlagLast
+	if err := b.append(alive); err != nil {
+		return 0, b.abandon(err)
+	}
+	if err := db.s.Tail.Flush(); err != nil {
+		return 0, db.s.P.Fail(err)
+	}
+	if err := b.slot(r.Position, found, alive, oldSize); err != nil {
+		return 0, db.s.P.Fail(err)
+	}
+	b.finish()
+	return db.s.Tail.Sequence, nil
+}
+
+// writeFault is the error of a panic with the turn held: what was stored is in doubt, so the map has failed.
+func (db *DB) writeFault(r any) error {
+	defer func() {
+		if again := recover(); again != nil { // not a fault of ours: goes on as it was
+			_ = db.s.P.Fail(errors.New("a panic interrupted a commit"))
+			panic(again)
+		}
+	}()
+	return db.dur.fail(db.s.P.Fault(r))
+}
+
+// admit makes room for a commit, and begins the life with the first. The turn is held.
+func (db *DB) admit(records int, bytes, largest uint64, urgent bool) error {
+	if db.s.Tail.Sequence >= tail.MaxSequence {
+		return errs.At(db.s.P.Path(), "", errs.Join(errs.ErrFull, errors.New("sequences are used up")))
+	}
+	if err := db.s.Admit(records, bytes, largest, urgent); err != nil {
+		if !errors.Is(err, errs.ErrFull) {
+			return errs.At(db.s.P.Path(), "", err)
+		}
+		db.background.wantCheckpoint()
+		return errs.At(db.s.P.Path(), "", err)
+	}
+	if _, begun := db.s.Life(); !begun {
+		if err := db.s.BeginLife(); err != nil {
+			return errs.At(db.s.P.Path(), "", err)
+		}
+		db.lifeBegun()
+	}
+	return nil
+}
+
+// batch is a commit while it is appended. The turn is held.
+type batch struct {
+	db       *DB
+	demanded bool
+	record   tail.Record
+	began    uint64 // position before the first record
+	segment  uint64 // where that was
+	keys     uint64 // before
+	start    time.Time
+	appended int
+	touched  uint64 // keeps loads that only warm the cache
+}
+
+// newBatch takes the next sequence.
+func (db *DB) newBatch(demanded bool) *batch {
+	t := db.s.Tail
+	t.Sequence++
+	b := &db.scratch
+	*b = batch{db: db, demanded: demanded, keys: db.s.Keys}
+	b.began, _ = t.Position()
+	b.record.Sequence = t.Sequence
+	return b
+}
+
+// append stores b.record, whose key is alive already or not. The first one carries the mark, if it advanced.
+func (b *batch) append(alive bool) error {
+	r := &b.record
+	if !alive && r.Kind == tail.KindPut {
+		r.Flags |= tail.FlagNew
+	}
+	if r.Flags&tail.FlagFirst != 0 && b.demanded {
+		if mark := b.db.dur.synced.Load(); mark > b.db.lastMark {
+			r.Flags |= tail.FlagMark
+			r.Extra = mark
+			b.db.lastMark = mark
+		}
+	}
+	if err := b.db.s.Tail.Append(r); err != nil {
+		return err
+	}
+	b.appended++
+	return nil
+}
+
+// abandon ends a batch that could not be appended whole. If nothing was stored its sequence is given back.
+func (b *batch) abandon(cause error) error {
+	t := b.db.s.Tail
+	if now, _ := t.Position(); b.appended == 0 && now == b.began && errors.Is(cause, errs.ErrFull) {
+		t.Sequence--
+		return errs.At(b.db.s.P.Path(), "", cause)
+	}
+	return b.db.dur.fail(cause)
+}
+
+// slot makes the slot at the index's cursor lead to a record that was appended, and counts.
+func (b *batch) slot(position uint64, found, alive bool, oldSize int64) error {
+	s, r := b.db.s, &b.record
+	if err := s.Index.Set(position); err != nil {
+		return err
+	}
+	s.Tail.AddLive(position, int64(r.Size()))
+	if found {
+		s.Tail.AddLive(r.Previous, -oldSize)
+	}
+	switch {
+	case r.Kind == tail.KindDelete:
+		s.Keys--
+		s.Tombstones++
+	case !alive:
+		s.Keys++
+		if found {
+			s.Tombstones--
+		}
+	}
+	return nil
+}
+
+// finish publishes the commit, or queues its demand, and wakes who works in the background.
+func (b *batch) finish() {
+	db := b.db
+	if root := db.s.Index.Root; root != db.s.Root() {
+		db.s.SetRoot(root)
+	}
+	t := db.s.Tail
+	db.dur.commit(t.Sequence, t.LSN, b.keys, db.s.Keys, b.demanded)
+	if m := t.LSN - db.s.LastSeal(); m > db.checkpointBound() {
+		db.background.wantCheckpoint()
+	}
+	if _, segment := t.Position(); segment != db.lastSegment {
+		db.lastSegment = segment
+		db.background.wantGrowth()
+	}
+}
+
+// checkpointBound is how long the log may grow between checkpoints: a checkpoint rewrites the index, so a
+// larger index asks for a longer log, and replay time caps it.
+func (db *DB) checkpointBound() uint64 {
+	g := &db.s.P.Geo
+	return min(max(uint64(g.CheckpointBytes), db.s.Index.Bytes()), uint64(g.MaxCheckpoint))
+}

@@ -1,0 +1,221 @@
+package mapfile
+
+import (
+	"math"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// maxSet is the largest number of writes in one transaction.
+const maxSet = math.MaxInt32 - 1
+
+// txState says whether a transaction has ended.
+type txState struct{ ended atomic.Bool }
+
+func (s *txState) done() bool   { return s.ended.Load() }
+func (s *txState) finish() bool { return s.ended.CompareAndSwap(false, true) }
+
+// firstError keeps the first error that it is told.
+type firstError struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (e *firstError) set(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.err == nil {
+		e.err = err
+	}
+}
+
+func (e *firstError) get() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// writeSet holds the writes of a transaction until its commit: a list in order, and
+// per key its newest entry, from which the older ones can be reached (an iteration shows the
+// set as it was when it began).
+type writeSet struct {
+	ops    []op
+	newest map[string]int32
+	n      int // len(ops)
+	bytes  uint64
+}
+
+// op is one write.
+type op struct {
+	key, value []byte
+	before     int32 // the same key's entry before this one, -1 for none
+	deleted    bool
+}
+
+func (w *writeSet) add(key, value []byte, deleted bool) {
+	if w.newest == nil {
+		w.newest = map[string]int32{}
+	}
+	both := make([]byte, len(key)+len(value))
+	copy(both, key)
+	copy(both[len(key):], value)
+	before := int32(-1)
+	if i, ok := w.newest[string(key)]; ok {
+		before = i
+	}
+	w.ops = append(w.ops, op{key: both[:len(key):len(key)], value: both[len(key):], before: before, deleted: deleted})
+	w.newest[string(key)] = int32(len(w.ops) - 1)
+	w.n = len(w.ops)
+}
+
+// lookup finds the newest write of a key, nil if there is none.
+func (w *writeSet) lookup(key []byte) *op { return w.asOf(key, w.n) }
+
+// asOf finds the newest of the first n writes that is key's.
+func (w *writeSet) asOf(key []byte, n int) *op {
+	i, ok := w.newest[string(key)]
+	if !ok {
+		return nil
+	}
+	for int(i) >= n {
+		if i = w.ops[i].before; i < 0 {
+			return nil
+		}
+	}
+	return &w.ops[i]
+}
+
+// count is the number of keys written.
+func (w *writeSet) count() int { return len(w.newest) }
+
+// last reports whether entry i is its key's newest.
+func (w *writeSet) last(i int) bool { return w.newest[string(w.ops[i].key)] == int32(i) }
+
+// appendSet appends the newest write of each key as one commit and sets the slots. The turn is
+// held by the transaction. It returns the sequence to wait for.
+func (db *DB) appendSet(w *writeSet, n int, demanded bool) (sequence uint64, err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = db.writeFault(r)
+		}
+	}()
+	c := setCommit{db: db, set: w, left: n}
+	var bytes, largest uint64
+	urgent := true
+	for i := range w.ops {
+		if w.last(i) {
+			size := tail.Size(len(w.ops[i].key), uint64(len(w.ops[i].value)))
+			bytes, largest = bytes+size, max(largest, size)
+			urgent = urgent && w.ops[i].deleted
+		}
+	}
+	if err := db.admit(n, bytes, largest, urgent); err != nil {
+		return 0, err
+	}
+	c.batch = db.newBatch(demanded)
+	for i := range w.ops {
+		if !w.last(i) {
+			continue
+		}
+		if c.group = append(c.group, setRecord{op: &w.ops[i]}); len(c.group) == stage {
+			if err := c.flush(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
+	c.batch.finish()
+	return db.s.Tail.Sequence, nil
+}
+
+// setCommit appends a write set in groups.
+type setCommit struct {
+	db    *DB
+	set   *writeSet
+	batch *batch
+	group []setRecord
+	left  int // records still to append
+	first bool
+}
+
+// setRecord is one record of a group between its look-up and its slot.
+type setRecord struct {
+	op          *op
+	hash        uint64
+	record      tail.Record
+	found, live bool
+	oldSize     int64
+}
+
+// flush appends a group: the cache misses of all its look-ups first, then the records, then, when their
+// bytes are in the file, the slots.
+func (c *setCommit) flush() error {
+	s := c.db.s
+	view, root := s.P.View(), s.Index.Root
+	touched := uint64(0)
+	for i := range c.group {
+		g := &c.group[i]
+		g.hash = xxhash.Sum64(g.op.key)
+		if bucket, inUse, err := s.Index.Find(view, root, g.hash, g.op.key); err == nil {
+			touched += s.Index.Prefetch(view, bucket, inUse)
+		}
+	}
+	c.db.scratch.touched = touched
+	for i := range c.group {
+		if err := c.append(&c.group[i]); err != nil {
+			return c.batch.abandon(err)
+		}
+	}
+	if err := s.Tail.Flush(); err != nil {
+		return c.db.dur.fail(err)
+	}
+	for i := range c.group {
+		g := &c.group[i]
+		if _, _, err := s.Index.Lookup(g.hash, g.op.key); err != nil {
+			return c.db.dur.fail(err)
+		}
+		c.batch.record = g.record
+		if err := c.batch.slot(g.record.Position, g.found, g.live, g.oldSize); err != nil {
+			return c.db.dur.fail(err)
+		}
+	}
+	c.group = c.group[:0]
+	return nil
+}
+
+// append looks a key up and appends its record.
+func (c *setCommit) append(g *setRecord) error {
+	s := c.db.s
+	previous, found, err := s.Index.Lookup(g.hash, g.op.key)
+	if err != nil {
+		return err
+	}
+	g.found, g.live = found, found && s.Matched.Kind != tail.KindDelete
+	if found {
+		g.oldSize = int64(s.Matched.Size())
+	}
+	r := &c.batch.record
+	*r = tail.Record{Kind: tail.KindPut, Key: g.op.key, Value: g.op.value, Previous: previous, Sequence: s.Tail.Sequence}
+	if g.op.deleted {
+		r.Kind = tail.KindDelete
+	}
+	if !c.first {
+		r.Flags |= tail.FlagFirst
+		c.first = true
+	}
+	if c.left--; c.left == 0 {
+		r.Flags |= tail.FlagLast
+	}
+	err = c.batch.append(g.live)
+	g.record = *r
+	return err
+}
