@@ -27,7 +27,7 @@ type Tx struct {
 	at       snapshot // of a read-only one; a read-write one reads the present
 	keys     uint64   // at the begin
 	set      writeSet
-	began    uint64 // last sequence appended when a read-write one began
+	began    place // where the log stood when a read-write one began
 	iterErr  firstError
 }
 
@@ -84,7 +84,7 @@ func (db *DB) BeginTx(ctx context.Context, opts *TxOptions) (*Tx, error) {
 		db.turn.Unlock()
 		return nil, err
 	}
-	tx.began, tx.keys = db.dur.lastSeq.Load(), db.s.Keys
+	tx.began, tx.keys = db.latest(), db.s.Keys
 	return tx, nil
 }
 
@@ -160,7 +160,7 @@ func (tx *Tx) Rollback() error {
 
 // Commit makes the transaction's writes visible in one step and, as its SyncMode says, durable, and
 // ends it. After an error nothing of it is visible. A transaction that wrote nothing returns when what
-// it saw is durable, if that was demanded. Errors: ErrTxDone, ErrFull (nothing changed), ErrFailed, the context's.
+// it saw is published and, with SyncAlways, durable. Errors: ErrTxDone, ErrFull (nothing changed), ErrFailed, the context's.
 func (tx *Tx) Commit() error {
 	if tx.managed {
 		return errs.At(tx.db.s.P.Path(), "", errors.New("Commit inside View or Update: return nil instead"))
@@ -176,19 +176,15 @@ func (tx *Tx) Commit() error {
 		return nil
 	}
 	db, demanded := tx.db, tx.sync == SyncAlways
-	sequence := tx.began
+	at := tx.began
 	if n := tx.set.count(); n > 0 {
 		var err error
-		if sequence, err = db.appendSet(&tx.set, n, demanded); err != nil {
+		if at, err = db.appendSet(&tx.set, n, demanded); err != nil {
 			return err
 		}
 	}
 	tx.end() // the next writer builds on these slots
-	if demanded && tx.set.n == 0 && db.opts.Sync != SyncAlways {
-		// Nothing of its own to sync; "every earlier commit" is what was asked for.
-		return db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) })
-	}
-	return db.settle(sequence, demanded)
+	return db.settle(at, demanded)
 }
 
 // usable answers why the transaction cannot be used.
@@ -315,7 +311,7 @@ func (tx *Tx) write(key, value []byte, deleted bool) error {
 	if tx.set.n >= maxSet {
 		return errs.At(tx.db.s.P.Path(), "", fmt.Errorf("%w: more than %d writes in one transaction", errs.ErrFull, maxSet))
 	}
-	tx.set.add(key, value, deleted)
+	tx.set.add(key, value, deleted, was)
 	switch {
 	case deleted:
 		tx.keys--

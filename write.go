@@ -59,12 +59,19 @@ func (db *DB) one(kind tail.Kind, key, value []byte) error {
 	}
 	hash := xxhash.Sum64(key)
 	db.warm(hash, key)
-	sequence, err := db.appendOne(kind, hash, key, value)
+	at, err := db.appendOne(kind, hash, key, value)
 	if err != nil {
 		return err
 	}
-	return db.settle(sequence, db.opts.Sync == SyncAlways)
+	return db.settle(at, db.opts.Sync == SyncAlways)
 }
+
+// place is where the log stood behind a commit: what must be published, and, if that was demanded,
+// synced before it is acknowledged. For one that appended nothing: what it saw.
+type place struct{ sequence, end uint64 }
+
+// latest is the place behind the last commit appended. The turn is held.
+func (db *DB) latest() place { return place{db.s.Tail.Sequence, db.s.Tail.LSN} }
 
 // warm probes for the key before the turn is taken, so that the critical section meets a warm
 // cache. What it reads is not believed.
@@ -74,21 +81,17 @@ func (db *DB) warm(hash uint64, key []byte) {
 }
 
 // settle waits, without the turn, until a commit may be acknowledged.
-func (db *DB) settle(sequence uint64, demanded bool) error {
-	if db.s.Published.Load() >= sequence {
-		return nil
-	}
-	if demanded {
-		if err := db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) }); err != nil {
+func (db *DB) settle(at place, demanded bool) error {
+	if demanded && db.dur.synced.Load() < at.end {
+		if err := db.guarded(func() error { return db.dur.sync(at.end) }); err != nil {
 			return err
 		}
 	}
-	return db.dur.await(sequence)
+	return db.dur.await(at.sequence)
 }
 
-// appendOne appends a record and sets its slot, under the turn. It returns the sequence that must
-// be published before the call may return: for a delete that found nothing, that of what it saw.
-func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (sequence uint64, err error) {
+// appendOne appends a record and sets its slot, under the turn. A delete that finds nothing appends nothing.
+func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at place, err error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	old := debug.SetPanicOnFault(true)
@@ -99,15 +102,15 @@ func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (sequenc
 		}
 	}()
 	if err := db.ready(); err != nil {
-		return 0, err
+		return at, err
 	}
 	previous, found, err := db.s.Index.Lookup(hash, key)
 	if err != nil {
-		return 0, err
+		return at, err
 	}
 	alive := found && db.s.Matched.Kind != tail.KindDelete
 	if kind == tail.KindDelete && !alive {
-		return db.dur.lastSeq.Load(), nil
+		return db.latest(), nil
 	}
 	oldSize := int64(0)
 	if found {
@@ -115,23 +118,23 @@ func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (sequenc
 	}
 	size := tail.Size(len(key), uint64(len(value)))
 	if err := db.admit(1, size, size, kind == tail.KindDelete); err != nil {
-		return 0, err
+		return at, err
 	}
 	b := db.newBatch(db.opts.Sync == SyncAlways)
 	r := &b.record
 	r.Kind, r.Key, r.Value, r.Previous = kind, key, value, previous
 	r.Flags = tail.FlagFirst | tail.FlagLast
 	if err := b.append(alive); err != nil {
-		return 0, b.abandon(err)
+		return at, b.abandon(err)
 	}
 	if err := db.s.Tail.Flush(); err != nil {
-		return 0, db.s.P.Fail(err)
+		return at, db.s.P.Fail(err)
 	}
 	if err := b.slot(r.Position, found, alive, oldSize); err != nil {
-		return 0, db.s.P.Fail(err)
+		return at, db.s.P.Fail(err)
 	}
 	b.finish()
-	return db.s.Tail.Sequence, nil
+	return db.latest(), nil
 }
 
 // writeFault is the error of a panic with the turn held: what was stored is in doubt, so the map has failed.

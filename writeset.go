@@ -55,9 +55,11 @@ type op struct {
 	key, value []byte
 	before     int32 // the same key's entry before this one, -1 for none
 	deleted    bool
+	base       bool // the key was there before the transaction
 }
 
-func (w *writeSet) add(key, value []byte, deleted bool) {
+// add notes a write of a key that is there at this point of the transaction, or not.
+func (w *writeSet) add(key, value []byte, deleted, there bool) {
 	if w.newest == nil {
 		w.newest = map[string]int32{}
 	}
@@ -66,9 +68,9 @@ func (w *writeSet) add(key, value []byte, deleted bool) {
 	copy(both[len(key):], value)
 	before := int32(-1)
 	if i, ok := w.newest[string(key)]; ok {
-		before = i
+		before, there = i, w.ops[i].base
 	}
-	w.ops = append(w.ops, op{key: both[:len(key):len(key)], value: both[len(key):], before: before, deleted: deleted})
+	w.ops = append(w.ops, op{key: both[:len(key):len(key)], value: both[len(key):], before: before, deleted: deleted, base: there})
 	w.newest[string(key)] = int32(len(w.ops) - 1)
 	w.n = len(w.ops)
 }
@@ -90,15 +92,27 @@ func (w *writeSet) asOf(key []byte, n int) *op {
 	return &w.ops[i]
 }
 
-// count is the number of keys written.
-func (w *writeSet) count() int { return len(w.newest) }
+// count is the number of records that a commit of the set appends.
+func (w *writeSet) count() int {
+	n := 0
+	for i := range w.ops {
+		if w.counts(i) {
+			n++
+		}
+	}
+	return n
+}
 
-// last reports whether entry i is its key's newest.
-func (w *writeSet) last(i int) bool { return w.newest[string(w.ops[i].key)] == int32(i) }
+// counts reports whether a commit appends entry i: the newest of its key, and not the deletion of
+// one that the transaction itself put.
+func (w *writeSet) counts(i int) bool {
+	o := &w.ops[i]
+	return w.newest[string(o.key)] == int32(i) && (!o.deleted || o.base)
+}
 
 // appendSet appends the newest write of each key as one commit and sets the slots. The turn is
-// held by the transaction. It returns the sequence to wait for.
-func (db *DB) appendSet(w *writeSet, n int, demanded bool) (sequence uint64, err error) {
+// held by the transaction.
+func (db *DB) appendSet(w *writeSet, n int, demanded bool) (at place, err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)
@@ -110,31 +124,31 @@ func (db *DB) appendSet(w *writeSet, n int, demanded bool) (sequence uint64, err
 	var bytes, largest uint64
 	urgent := true
 	for i := range w.ops {
-		if w.last(i) {
+		if w.counts(i) {
 			size := tail.Size(len(w.ops[i].key), uint64(len(w.ops[i].value)))
 			bytes, largest = bytes+size, max(largest, size)
 			urgent = urgent && w.ops[i].deleted
 		}
 	}
 	if err := db.admit(n, bytes, largest, urgent); err != nil {
-		return 0, err
+		return at, err
 	}
 	c.batch = db.newBatch(demanded)
 	for i := range w.ops {
-		if !w.last(i) {
+		if !w.counts(i) {
 			continue
 		}
 		if c.group = append(c.group, setRecord{op: &w.ops[i]}); len(c.group) == stage {
 			if err := c.flush(); err != nil {
-				return 0, err
+				return at, err
 			}
 		}
 	}
 	if err := c.flush(); err != nil {
-		return 0, err
+		return at, err
 	}
 	c.batch.finish()
-	return db.s.Tail.Sequence, nil
+	return db.latest(), nil
 }
 
 // setCommit appends a write set in groups.

@@ -273,10 +273,10 @@ func TestMistakesDoNoHarmInProduction(t *testing.T) {
 }
 
 func TestACleanedArenaIsUsedAgain(t *testing.T) {
-	a := filled(4*8, Run{8, 7}, Run{16, 1}, Run{24, 1})
+	a := filled(4*8, Run{4, 1}, Run{8, 7}, Run{16, 1}, Run{24, 1})
 	require.Equal(t, map[uint32]bool{1: true}, a.SparseArenas(25))
 	a.Free(Run{15, 1})
-	require.Equal(t, []pager.PageNo{16, 24, 8, 9}, takePages(a, 4))
+	require.Equal(t, []pager.PageNo{16, 24, 8, 9}, takePages(a, 4), "8 and 9 before unit 0")
 	a.AvoidCurrent()
 	a.Free(Run{16, 1})
 	require.Equal(t, []pager.PageNo{10}, takePages(a, 1), "nothing is left of its having been sparse")

@@ -217,11 +217,12 @@ const sparsePercent = 75
 // Tidy moves index pages out of arenas that are mostly free, into as few as hold them, when
 // that gives back a unit at least. It runs under the turn.
 func (s *State) Tidy() error {
+	s.Free.AvoidCurrent() // else the arena in use would not count as sparse
 	sparse := s.Free.SparseArenas(sparsePercent)
+	defer s.Free.SparseArenas(-1) // allocate anywhere again
 	if len(sparse) < 2 {
 		return nil
 	}
-	s.Free.AvoidCurrent()
 	in := func(p pager.PageNo) bool { return sparse[s.Free.Unit(p)] }
 	for at, end := (index.Path{}), false; !end; {
 		var err error

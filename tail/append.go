@@ -35,7 +35,8 @@ type Tail struct {
 	ByWrite bool
 
 	LSN      uint64 // of the next byte
-	Sequence uint64 // of the last commit
+	Sequence uint64 // of the last commit, or of the one being appended
+	last     uint64 // sequence of the last record appended
 
 	cur    *Segment // nil before the first append of a life
 	pos    uint64   // byte offset of the next record
@@ -112,7 +113,7 @@ func (t *Tail) Bytes(size uint64) uint64 {
 // Begin opens a fresh segment without a link to it: the start of a life. The
 // meta pages must name it before a record is appended.
 func (t *Tail) Begin() error {
-	t.cur = nil
+	t.cur, t.last = nil, t.Sequence
 	return t.open(0, t.Sequence+1)
 }
 
@@ -170,7 +171,7 @@ func (t *Tail) Room(size uint64) error {
 	var to [16]byte
 	binary.LittleEndian.PutUint64(to[:], uint64(t.cur.Start))
 	binary.LittleEndian.PutUint64(to[8:], t.cur.Salt)
-	link := Record{Position: at, Kind: KindLink, Sequence: t.Sequence, Value: to[:]}
+	link := Record{Position: at, Kind: KindLink, Sequence: t.last, Value: to[:]}
 	var b [linkBytes]byte
 	put(b[:], &link, old.Salt)
 	if err := t.store(b[:], at); err != nil {
@@ -191,7 +192,7 @@ func (t *Tail) Append(r *Record) error {
 	if t.pos > MaxPosition {
 		return errs.Join(errs.ErrFull, errors.New("positions are used up"))
 	}
-	r.Position = t.pos
+	r.Position, t.last = t.pos, r.Sequence
 	if t.ByWrite {
 		if len(t.buf) == 0 {
 			t.bufPos = t.pos
