@@ -189,6 +189,7 @@ func (c *crashRun) history(steps int) {
 	if c.budget > 0 {
 		c.say("close")
 		c.must(c.db.Close())
+		c.disk.Notice()
 		c.verify(c.disk.Kill(), c.depth, "after Close")
 	}
 }

@@ -12,7 +12,7 @@ import (
 // index, the images, the segments, or the free space. Errors: the first page that has none
 // or two; damage of the index. The turn is held.
 func (s *State) Account() error {
-	owner := make([]string, s.P.Pages())
+	owner := make([]string, s.Free.Pages())
 	own := func(r freelist.Run, who string) error {
 		for p := uint64(r.Start); p < uint64(r.Start)+uint64(r.Pages); p++ {
 			if p >= uint64(len(owner)) {

@@ -254,3 +254,15 @@ func (w *Walk) Spans(from uint64) []Span {
 	}
 	return spans
 }
+
+// NextRecord finds the first place behind at, and before end, where a record's header holds: how a scan
+// goes on behind a rotten length. It answers end if there is none.
+func NextRecord(v *pager.View, at, salt, end uint64) uint64 {
+	var r Record
+	for at += 8; at < end; at += 8 {
+		if ParseHeader(v, at, salt, end, &r) {
+			return at
+		}
+	}
+	return end
+}

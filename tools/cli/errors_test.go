@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mapfile-db/mapfile"
+)
+
+func TestExitCode(t *testing.T) {
+	rows := []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"good", nil, 0},
+		{"no such key", mapfile.ErrNotFound, 1},
+		{"difference", lost{"x"}, 1},
+		{"lock", mapfile.ErrLocked, 2},
+		{"I/O", fs.ErrPermission, 2},
+		{"later version", mapfile.ErrVersion, 2},
+		{"full", mapfile.ErrFull, 2},
+		{"damage", &mapfile.CorruptError{Path: "m", Reason: "r"}, 3},
+		{"no mapfile", mapfile.ErrNotMapfile, 3},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			require.Equal(t, row.want, ExitCode(row.err))
+			if row.err != nil {
+				require.Equal(t, row.want, ExitCode(&nextError{fmt.Errorf("wrapped: %w", row.err), "ls"}))
+			}
+		})
+	}
+}
+
+func TestNextCommand(t *testing.T) {
+	damaged := &mapfile.CorruptError{Path: "m", Reason: "r"}
+	rows := []struct {
+		name, verb, path string
+		err              error
+		want             string
+	}{
+		{"damage", "get", "m", damaged, "mapfile check m"},
+		{"damage in a path with a space", "dump", "a b", damaged, "mapfile check 'a b'"},
+		{"damage found by check", "check", "m", damaged, "cp m m.damaged"},
+		{"failed", "put", "m", mapfile.ErrFailed, "mapfile recover m"},
+		{"no mapfile", "info", "m", mapfile.ErrNotMapfile, "file m"},
+		{"no such key", "get", "m", mapfile.ErrNotFound, ""},
+		{"no file to get from", "get", "m", fs.ErrNotExist, ""},
+		{"good", "get", "m", nil, ""},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			a := testApp()
+			cmd, _, err := a.root.Find([]string{row.verb})
+			require.NoError(t, err)
+			require.Equal(t, row.want, a.next(cmd, row.path, row.err))
+		})
+	}
+}
+
+func TestDamageAndStrangersExitWithThree(t *testing.T) {
+	rows := []struct {
+		name, path, next string
+		verbs            []string
+	}{
+		{"no mapfile", notMapfile(t), "; run: file ", []string{"info", "stats", "check", "recover", "keys", "dump", "get", "put", "delete", "load"}},
+		{"damaged", damagedMap(t), "; run: ", []string{"stats", "check", "dump"}},
+	}
+	rest := map[string][]string{"get": {"k"}, "put": {"k", "v"}, "delete": {"k"}}
+	for _, row := range rows {
+		for _, verb := range row.verbs {
+			t.Run(row.name+" "+verb, func(t *testing.T) {
+				got := call(t, append([]string{verb, row.path}, rest[verb]...)...)
+				require.Equal(t, 3, got.code, got.err)
+				require.Contains(t, got.err, row.next)
+				require.FileExists(t, row.path)
+			})
+		}
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	rows := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no verb", nil, "mapfile: no verb given; run: mapfile --help\n"},
+		{"no such verb", []string{"frob"}, "mapfile: unknown command \"frob\" for \"mapfile\"; run: mapfile --help\n"},
+		{"too few arguments", []string{"get", "m"}, "mapfile: accepts 2 arg(s), received 1; run: mapfile get --help\n"},
+		{"no such flag", []string{"info", "--frob", "m"}, "mapfile: unknown flag: --frob; run: mapfile info --help\n"},
+		{"no kills", []string{"demo", "--kills", "0"}, "mapfile: --kills must be at least 1; run: mapfile demo --help\n"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			require.Equal(t, result{2, "", row.want}, call(t, row.args...))
+		})
+	}
+}
+
+func TestMissingFileExitsWithTwo(t *testing.T) {
+	for _, verb := range []string{"info", "stats", "check", "recover", "keys", "dump"} {
+		t.Run(verb, func(t *testing.T) {
+			path := t.TempDir() + "/none"
+			got := call(t, verb, path)
+			require.Equal(t, 2, got.code)
+			require.Contains(t, got.err, "no such file")
+			require.NoFileExists(t, path)
+		})
+	}
+}
+
+func TestLockedMapExitsWithTwo(t *testing.T) {
+	path := newMap(t, map[string]string{"k": "v"})
+	db, err := mapfile.Open(path, nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	got := call(t, "get", "--lock-timeout", "0s", path, "k")
+	require.Equal(t, 2, got.code)
+	require.Contains(t, got.err, unprefixed{mapfile.ErrLocked}.Error())
+}
+
+func TestQuote(t *testing.T) {
+	for path, want := range map[string]string{
+		"/a/b-c_d.mapfile": "/a/b-c_d.mapfile",
+		"":                 "''",
+		"-x":               "'-x'",
+		"it's":             `'it'\''s'`,
+		"a$b":              "'a$b'",
+	} {
+		require.Equal(t, want, quote(path))
+	}
+}
+
+func TestMessageBeginsWithTheName(t *testing.T) {
+	require.Equal(t, "mapfile: x", message(errors.New("x")))
+	require.Equal(t, "mapfile: x", message(errors.New("mapfile: x")))
+}
