@@ -72,10 +72,20 @@ func (b *background) checkpoints(ctx context.Context, db *DB) {
 			return
 		case <-b.checkpoint:
 		}
-		if err := db.guarded(func() error { return db.checkpoint(false) }); err != nil {
-			db.log.Error("mapfile: a background checkpoint failed", "error", err)
+		if err := db.guarded(func() error { return db.maintain(ctx) }); err != nil && ctx.Err() == nil {
+			db.log.Error("mapfile: a background checkpoint or compaction failed", "error", err)
 		}
 	}
+}
+
+// maintain makes a checkpoint, and compacts when garbage has outgrown its share.
+func (db *DB) maintain(ctx context.Context) error {
+	db.checkpointMu.Lock()
+	defer db.checkpointMu.Unlock()
+	if err := db.checkpointLocked(false); err != nil {
+		return err
+	}
+	return db.compact(ctx, garbagePercent)
 }
 
 // grow keeps room ahead of the writers, so that growth does not sit in their calls.

@@ -126,6 +126,9 @@ func (c *crashRun) step(mode SyncMode) {
 		c.say("checkpoint")
 		c.must(db.Checkpoint())
 		c.acked = len(c.states) - 1
+	case x < 18 && c.r.IntN(2) == 0:
+		c.say("compact")
+		c.must(db.Compact(c.t.Context()))
 	case x < 18:
 		c.say("sync")
 		c.must(db.Sync())
@@ -264,6 +267,11 @@ func (c *crashRun) verify(img *simdisk.Disk, depth int, where string) {
 		}
 		if err != nil {
 			c.fail("%s: going on: %v", where, err)
+		}
+		if r.IntN(20) == 0 {
+			if err := db.Compact(c.t.Context()); err != nil {
+				c.fail("%s: compact: %v", where, err)
+			}
 		}
 		if r.IntN(10) == 0 {
 			if err := db.Checkpoint(); err != nil {

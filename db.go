@@ -38,7 +38,8 @@ type DB struct {
 	lastSegment *tail.Segment // the segment of the last commit
 	scratch     batch         // the running commit
 
-	checkpointMu sync.Mutex // one checkpoint at a time
+	checkpointMu sync.Mutex // one checkpoint or compaction at a time
+	hopeless     uint64     // what was reclaimable when making space last ended; with checkpointMu
 	background   background
 	counters     counters
 }

@@ -139,6 +139,17 @@ func (d *durability) await(sequence uint64) error {
 	return nil
 }
 
+// settleAll waits until everything appended so far is published.
+func (d *durability) settleAll() error {
+	sequence, end := d.lastSeq.Load(), d.appended.Load()
+	if d.s.Published.Load() < sequence {
+		if err := d.sync(end); err != nil {
+			return err
+		}
+	}
+	return d.await(sequence)
+}
+
 // sync makes the log durable at least up to end, as the leader of all that wait for the same.
 // I5: everything from the last sync on, not only the caller's own records. An error is final.
 func (d *durability) sync(end uint64) error {

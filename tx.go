@@ -180,6 +180,10 @@ func (tx *Tx) Commit() error {
 	if n := tx.set.count(); n > 0 {
 		var err error
 		if at, err = db.appendSet(&tx.set, n, demanded); err != nil {
+			tx.end()
+			if errors.Is(err, errs.ErrFull) {
+				db.makeSpace() // for who tries again
+			}
 			return err
 		}
 	}

@@ -60,6 +60,9 @@ func (db *DB) one(kind tail.Kind, key, value []byte) error {
 	hash := xxhash.Sum64(key)
 	db.warm(hash, key)
 	at, err := db.appendOne(kind, hash, key, value)
+	if errors.Is(err, errs.ErrFull) && db.makeSpace() {
+		at, err = db.appendOne(kind, hash, key, value)
+	}
 	if err != nil {
 		return err
 	}
@@ -154,10 +157,6 @@ func (db *DB) admit(records int, bytes, largest uint64, urgent bool) error {
 		return errs.At(db.s.P.Path(), "", errs.Join(errs.ErrFull, errors.New("sequences are used up")))
 	}
 	if err := db.s.Admit(records, bytes, largest, urgent); err != nil {
-		if !errors.Is(err, errs.ErrFull) {
-			return errs.At(db.s.P.Path(), "", err)
-		}
-		db.background.wantCheckpoint()
 		return errs.At(db.s.P.Path(), "", err)
 	}
 	if _, begun := db.s.Life(); !begun {

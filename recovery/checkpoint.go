@@ -7,6 +7,7 @@ import (
 	"github.com/mapfile-db/mapfile/index"
 	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/tail"
 )
 
 // Checkpoint is a checkpoint in progress. There is one at a time.
@@ -157,6 +158,9 @@ func (s *State) BeginLife() error {
 	if err := s.P.WriteMeta(s.slot, &loaded); err != nil {
 		return s.P.Fail(err)
 	}
+	if err := s.zeroStale(nil); err != nil {
+		return s.P.Fail(err)
+	}
 	s.life = s.meta.Life + 1
 	s.Tail.Life = s.life
 	if err := s.Tail.Begin(); err != nil {
@@ -181,6 +185,33 @@ func (s *State) BeginLife() error {
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.Free.Due(s.older, s.older)
 	return s.Reclaim()
+}
+
+// zeroStale zeroes the headers of segments that an earlier life retired, but for pages that the walked tail
+// holds again, so that no salvage takes them for live ones. Neither meta page needs them. It runs before
+// anything is allocated, and becomes durable with the next sync of the file.
+func (s *State) zeroStale(w *tail.Walk) error {
+	for _, run := range s.stale {
+		g := tail.Segment{Start: run.Start, Pages: run.Pages}
+		for _, r := range s.without(w, &g) {
+			step := s.granule(r.Start)
+			for at := uint32(r.Start); at < uint32(r.Start)+r.Pages && uint64(at)+uint64(step) <= s.P.Pages(); at += step {
+				if err := s.P.WriteAt(make([]byte, tail.SegmentHeader), uint64(at)*pager.PageSize); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	s.stale = nil
+	return nil
+}
+
+// granule is the number of pages by which segments lie at a page.
+func (s *State) granule(page pager.PageNo) uint32 {
+	if uint32(page) >= s.P.Geo.UnitPages {
+		return s.P.Geo.UnitPages
+	}
+	return s.P.Geo.SmallPages
 }
 
 // Shrink gives the end of the file and the blocks of free units back. For Close, behind its

@@ -163,8 +163,12 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	}
 	free := freelist.FromImage(o.Geometry, im.free, max(have, im.free.Pages()))
 	free.Due(newer, older)
+	var stale []freelist.Run
 	for _, e := range free.TakeDue(^uint64(0)) {
 		free.Free(e.Run)
+		if e.Kind == freelist.KindSegment {
+			stale = append(stale, e.Run)
+		}
 	}
 	if cut := free.CutEnd(); cut > have {
 		return nil, &errs.CorruptError{Path: f.Path, Page: have, Reason: fmt.Sprintf("the file is cut short: %d bytes, at least %d are in use", f.Info.Size, cut*pager.PageSize)}
@@ -180,7 +184,7 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 		return nil, errors.Join(err, p.CloseMapping())
 	}
 	s := &State{P: p, Free: free, Tail: t, meta: m, slot: which, life: m.Life}
-	s.older = older
+	s.older, s.stale = older, stale
 	s.image = freelist.Run{Start: m.Image.Page, Pages: uint32((m.ImageBytes + pager.PageSize - 1) / pager.PageSize)}
 	s.Keys, s.Tombstones, s.sealedLSN = m.Keys, m.Tombstones, m.LSN
 	s.OldestPin = func() uint64 { return ^uint64(0) }

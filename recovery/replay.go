@@ -31,6 +31,9 @@ func (s *State) recover(o *Options) error {
 	s.Report.Clean = false
 	s.takeWalked(w)
 	if !o.ReadOnly {
+		if err := s.zeroStale(w); err != nil {
+			return err
+		}
 		for _, span := range w.Spans(w.Mark) {
 			// The cache may hold what the disk has lost; below the mark a sync did succeed.
 			if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {
@@ -178,17 +181,17 @@ func (s *State) applyRetire(w *tail.Walk, r *tail.Record) {
 	}
 }
 
-// without is what a segment's pages are but for those of walked segments.
+// without is what a segment's pages are but for those of walked segments; w may be nil.
 func (s *State) without(w *tail.Walk, g *tail.Segment) []freelist.Run {
-	step := s.P.Geo.SmallPages
-	if uint32(g.Start) >= s.P.Geo.UnitPages {
-		step = s.P.Geo.UnitPages
+	step := s.granule(g.Start)
+	var walked []tail.Segment
+	if w != nil {
+		walked = w.Segments[:w.EndIndex+1]
 	}
 	var runs []freelist.Run
 	for at := uint32(g.Start); at < uint32(g.Start)+g.Pages; at += step {
 		held := false
-		for i := range w.Segments[:w.EndIndex+1] {
-			o := &w.Segments[i]
+		for _, o := range walked {
 			held = held || at < uint32(o.Start)+o.Pages && uint32(o.Start) < at+step
 		}
 		if held {

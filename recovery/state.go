@@ -53,6 +53,9 @@ type State struct {
 	sealedLSN uint64   // LSN of the last seal
 	unsum     []sealed // seals whose checkpoint failed before their sums were stored
 
+	leaving []leaving
+	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
+
 	// Oldest pin of a reader; set by the owner of the pins.
 	OldestPin func() uint64
 
@@ -222,6 +225,7 @@ func (s *State) Reclaim() error {
 	s.Generation.Add(1)
 	for _, e := range s.Free.TakeDue(s.OldestPin()) {
 		if e.Kind == freelist.KindSegment {
+			s.zeroing(e.Run)
 			if err := s.P.WriteAt(make([]byte, tail.SegmentHeader), uint64(e.Start)*pager.PageSize); err != nil {
 				return err
 			}
@@ -249,10 +253,50 @@ func (s *State) retirePage(page pager.PageNo, built uint32) {
 // RetireSegment takes a segment out of the live state; its RETIRE record has been appended.
 func (s *State) RetireSegment(g *tail.Segment) {
 	s.Tail.Remove(g.Start, g.Salt)
+	s.leaving = append(s.leaving, leaving{run: freelist.Run{Start: g.Start, Pages: g.Pages}, firstSeq: g.FirstSeq})
 	s.Free.Retire(freelist.Entry{
 		Run: freelist.Run{Start: g.Start, Pages: g.Pages}, Kind: freelist.KindSegment,
 		Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load(),
 	}, 0)
+}
+
+// leaving is a segment that has been retired and whose header is not yet durably zeroed: a salvage
+// could still read it.
+type leaving struct {
+	run      freelist.Run
+	firstSeq uint64
+	zeroed   uint64 // number of the checkpoint that will make it durable, 0 before it is zeroed
+}
+
+// zeroing notes that the headers in a run are being overwritten: durable with the next checkpoint but
+// one, if one runs already.
+func (s *State) zeroing(r freelist.Run) {
+	for i := range s.leaving {
+		if l := &s.leaving[i]; l.run.Start >= r.Start && uint64(l.run.Start) < uint64(r.Start)+uint64(r.Pages) {
+			l.zeroed = s.meta.Number + 2
+		}
+	}
+}
+
+// OldestSequence is the lowest sequence that a segment other than g may hold, among those in use and those
+// that are not durably gone.
+func (s *State) OldestSequence(g *tail.Segment) uint64 {
+	low := uint64(tail.MaxSequence)
+	for _, o := range s.Tail.Segments() {
+		if o.Start != g.Start {
+			low = min(low, o.FirstSeq)
+		}
+	}
+	keep := s.leaving[:0]
+	for _, l := range s.leaving {
+		if l.zeroed != 0 && l.zeroed <= s.meta.Number {
+			continue
+		}
+		keep = append(keep, l)
+		low = min(low, l.firstSeq)
+	}
+	s.leaving = keep
+	return low
 }
 
 // Close gives memory and descriptors back. Nothing is written.

@@ -1,0 +1,338 @@
+package mapfile
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// Compaction moves what is alive in a segment to the end of the log and retires the segment.
+// Its bytes are free when the checkpoints, and the readers, that may need them are gone.
+// Every change of a slot it makes is a record of the log, like a writer's (I2).
+const (
+	garbagePercent = 40        // of the log: above it the background worker compacts
+	stepRecords    = 64        // most records moved while the turn is held
+	stepBytes      = 128 << 10 // and most bytes read
+)
+
+// Compact moves what is alive out of every segment that holds garbage, and makes the checkpoints that free
+// the space for new records. It runs beside readers and writers, in small steps, until done or until
+// ctx is. The file itself becomes shorter at Close. Compaction also runs by itself when
+// garbage exceeds 40 % of the log.
+func (db *DB) Compact(ctx context.Context) error {
+	if err := db.writable(); err != nil {
+		return err
+	}
+	db.checkpointMu.Lock()
+	defer db.checkpointMu.Unlock()
+	return db.guarded(func() error { return db.compact(ctx, 0) })
+}
+
+// compact works until garbage is at most percent of the log. checkpointMu is held.
+func (db *DB) compact(ctx context.Context, percent int) error {
+	skip := map[uint64]bool{} // salts of segments that cannot be retired now
+	for moved := 0; ; moved++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		g, ok := db.emptiest(skip, percent)
+		if !ok {
+			break
+		}
+		if err := db.compactSegment(ctx, &g); err != nil {
+			if !errors.Is(err, errKept) {
+				return err
+			}
+			skip[g.Salt] = true
+		}
+		if moved%16 == 15 {
+			if err := db.checkpointLocked(false); err != nil {
+				return err
+			}
+		}
+	}
+	// A segment retired in this epoch is free when this checkpoint is the newer and the next one too.
+	for range 2 {
+		if db.s.Free.Stats().Pending == 0 {
+			return nil
+		}
+		if err := db.checkpointLocked(false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptiest chooses the segment with the least live share; counters choose, they never decide.
+func (db *DB) emptiest(skip map[uint64]bool, percent int) (best tail.Segment, ok bool) {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	_, current := db.s.Tail.Position()
+	var used, garbage uint64
+	share := 1.0
+	for _, g := range db.s.Tail.Segments() {
+		if g == current {
+			continue
+		}
+		size := g.Used - tail.SegmentHeader
+		live := min(db.s.Tail.Live(g), size)
+		used, garbage = used+size, garbage+size-live
+		if s := float64(live) / float64(max(size, 1)); s < share && !skip[g.Salt] {
+			best, share, ok = *g, s, true
+		}
+	}
+	if garbage*100 <= used*uint64(percent) || share > 0.95 {
+		return best, false
+	}
+	return best, ok
+}
+
+// errKept says that a segment holds something that can neither be read nor moved: it stays.
+var errKept = errors.New("the segment cannot be retired now")
+
+// compactSegment moves the live records of a segment in steps, and retires it.
+func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
+	c := compaction{db: db, g: g, at: g.Base() + tail.SegmentHeader}
+	for done := false; !done; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		if done, err = c.step(); err != nil {
+			return err
+		}
+	}
+	// What supersedes its records must be published before it is retired (hole 19).
+	if err := db.dur.settleAll(); err != nil {
+		return err
+	}
+	return c.retire()
+}
+
+// compaction is the work on one segment.
+type compaction struct {
+	db    *DB
+	g     *tail.Segment
+	at    uint64 // next byte to look at
+	group []movedRecord
+}
+
+// movedRecord is a live record on its way.
+type movedRecord struct {
+	hash   uint64
+	old    tail.Record // in the mapping
+	record tail.Record // its copy
+}
+
+// step looks at some records of the segment and moves the live ones, as one commit.
+func (c *compaction) step() (done bool, err error) {
+	db := c.db
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = db.writeFault(r)
+		}
+	}()
+	if err := db.ready(); err != nil {
+		return false, err
+	}
+	if s := db.s.Tail.Lookup(c.g.Start); s == nil || s.Salt != c.g.Salt {
+		return false, errKept
+	}
+	bytes, largest, err := c.gather()
+	if err != nil {
+		return false, err
+	}
+	if len(c.group) > 0 {
+		if err := db.admit(len(c.group), bytes, largest, true); err != nil {
+			return false, err
+		}
+		if err := c.move(); err != nil {
+			return false, err
+		}
+	}
+	return c.at >= c.g.Base()+c.g.Used, nil
+}
+
+// gather finds the next live records. What cannot be read is alive (hole 23): the segment stays.
+func (c *compaction) gather() (bytes, largest uint64, err error) {
+	s := c.db.s
+	v, end, from := s.P.View(), c.g.Base()+c.g.Used, c.at
+	c.group = c.group[:0]
+	for c.at < end && len(c.group) < stepRecords && c.at-from < stepBytes {
+		var r tail.Record
+		if !tail.ParseHeader(v, c.at, c.g.Salt, c.g.End(), &r) {
+			return 0, 0, errKept
+		}
+		c.at += r.Size()
+		if r.Kind != tail.KindPut && r.Kind != tail.KindDelete {
+			continue
+		}
+		hash := xxhash.Sum64(r.Key)
+		alive, err := s.Index.LookupPosition(hash, r.Key, r.Position)
+		if err != nil {
+			return 0, 0, errKept
+		}
+		if !alive {
+			continue
+		}
+		if !r.ValueHolds(r.Value) {
+			return 0, 0, errKept
+		}
+		size := tail.Size(len(r.Key), uint64(len(r.Value)))
+		bytes, largest = bytes+size, max(largest, size)
+		c.group = append(c.group, movedRecord{hash: hash, old: r})
+	}
+	return bytes, largest, nil
+}
+
+// move appends the group's records and points the slots at them.
+func (c *compaction) move() error {
+	db, s := c.db, c.db.s
+	b := db.newBatch(false)
+	for i := range c.group {
+		m := &c.group[i]
+		b.record = tail.Record{
+			Kind: m.old.Kind, Key: m.old.Key, Value: m.old.Value, Sequence: s.Tail.Sequence,
+			Previous: m.old.Position, Flags: tail.FlagMoved, Extra: m.old.Visible(),
+		}
+		if m.old.Kind == tail.KindDelete && db.droppable(c.g, m.old.Visible()) {
+			b.record.Kind, b.record.Flags, b.record.Extra = tail.KindDrop, 0, 0
+		}
+		if i == 0 {
+			b.record.Flags |= tail.FlagFirst
+		}
+		if i == len(c.group)-1 {
+			b.record.Flags |= tail.FlagLast
+		}
+		if err := b.append(true); err != nil {
+			return b.abandon(err)
+		}
+		m.record = b.record
+	}
+	if err := s.Tail.Flush(); err != nil {
+		return db.dur.fail(err)
+	}
+	for i := range c.group {
+		if err := c.slot(&c.group[i]); err != nil {
+			return db.dur.fail(err)
+		}
+	}
+	b.finish()
+	return nil
+}
+
+// slot makes the slot of a moved record lead to its copy, or a dropped tombstone's slot dead.
+func (c *compaction) slot(m *movedRecord) error {
+	s := c.db.s
+	found, err := s.Index.LookupPosition(m.hash, m.old.Key, m.old.Position)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("the slot of the record at %d is gone", m.old.Position)
+	}
+	s.Tail.AddLive(m.old.Position, -int64(m.old.Size()))
+	if m.record.Kind == tail.KindDrop {
+		s.Tombstones--
+		return s.Index.Drop()
+	}
+	s.Tail.AddLive(m.record.Position, int64(m.record.Size()))
+	return s.Index.Set(m.record.Position)
+}
+
+// droppable reports whether a tombstone may go: no reader is older than it, and no other segment, in
+// use or not durably gone, can hold an older record of its key that a salvage would bring back.
+func (db *DB) droppable(g *tail.Segment, visible uint64) bool {
+	if db.pins.count() > 0 || visible > db.s.Published.Load() {
+		return false
+	}
+	return db.s.OldestSequence(g) >= visible
+}
+
+// retire logs that the segment leaves the table, and lets go of it.
+func (c *compaction) retire() (err error) {
+	db := c.db
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = db.writeFault(r)
+		}
+	}()
+	if err := db.ready(); err != nil {
+		return err
+	}
+	g := db.s.Tail.Lookup(c.g.Start)
+	if g == nil || g.Salt != c.g.Salt {
+		return errKept
+	}
+	size := tail.Size(0, 16)
+	if err := db.admit(1, size, size, true); err != nil {
+		return err
+	}
+	var value [16]byte
+	binary.LittleEndian.PutUint64(value[:], uint64(g.Start))
+	binary.LittleEndian.PutUint64(value[8:], g.Salt)
+	b := db.newBatch(false)
+	b.record.Kind, b.record.Value, b.record.Flags = tail.KindRetire, value[:], tail.FlagFirst|tail.FlagLast
+	if err := b.append(true); err != nil {
+		return b.abandon(err)
+	}
+	if err := db.s.Tail.Flush(); err != nil {
+		return db.dur.fail(err)
+	}
+	db.s.RetireSegment(g)
+	b.finish()
+	return nil
+}
+
+// makeSpace is what a writer does that found no room: two checkpoints release all that is pending, then
+// what is garbage is compacted. It answers false if there was nothing to gain since the last time.
+func (db *DB) makeSpace() bool {
+	db.checkpointMu.Lock()
+	defer db.checkpointMu.Unlock()
+	if db.ready() != nil {
+		return false
+	}
+	before := db.reclaimable()
+	if before == db.hopeless {
+		return false
+	}
+	err := db.guarded(func() error {
+		for range 2 {
+			if err := db.checkpointLocked(false); err != nil {
+				return err
+			}
+		}
+		return db.compact(context.Background(), 5)
+	})
+	if err != nil && !errors.Is(err, errs.ErrFull) {
+		db.log.Warn("mapfile: no room could be made", "error", err)
+	}
+	db.hopeless = db.reclaimable()
+	return true
+}
+
+// reclaimable is a measure of what compaction and checkpoints could free, in bytes.
+func (db *DB) reclaimable() uint64 {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	sum := db.s.Free.Stats().Pending * pageSize
+	for _, g := range db.s.Tail.Segments() {
+		sum += g.Used - min(db.s.Tail.Live(g), g.Used)
+	}
+	return sum
+}
