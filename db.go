@@ -146,7 +146,7 @@ func (db *DB) guarded(f func() error) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			err = db.s.P.Fail(db.s.P.Fault(r))
+			err = db.dur.fail(db.s.P.Fault(r))
 		}
 	}()
 	return f()

@@ -28,6 +28,7 @@ type durability struct {
 	mu      sync.Mutex // protects what follows; below the turn and syncMu
 	changed sync.Cond  // published has advanced, or the map has failed
 	demands []demand   // in the order of the log
+	leading bool       // somebody syncs for all
 
 	// The published state: keys belongs to published. version is odd while they change.
 	version  atomic.Uint64
@@ -150,18 +151,49 @@ func (d *durability) settleAll() error {
 	return d.await(sequence)
 }
 
-// sync makes the log durable at least up to end, as the leader of all that wait for the same.
-// I5: everything from the last sync on, not only the caller's own records. An error is final.
+// sync makes the log durable at least up to end. Who finds nobody syncing is the leader and syncs for all
+// that have appended by then; the others wait for it.
 func (d *durability) sync(end uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		if err := d.s.P.Failed(); err != nil {
+			return err
+		}
+		if d.synced.Load() >= end {
+			return nil
+		}
+		if d.leading {
+			d.changed.Wait()
+			continue
+		}
+		if err := d.lead(); err != nil {
+			return err
+		}
+	}
+}
+
+// lead syncs without mu, which it takes again before it returns or panics.
+func (d *durability) lead() error {
+	d.leading = true
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		d.leading = false
+		d.changed.Broadcast()
+	}()
 	d.syncMu.Lock()
 	defer d.syncMu.Unlock()
+	return d.syncAll()
+}
+
+// syncAll makes the whole log durable. I5: everything from the last sync on, not only the caller's own
+// records. syncMu is held. An error is final.
+func (d *durability) syncAll() error {
 	if err := d.s.P.Failed(); err != nil {
 		return err
 	}
-	if d.synced.Load() >= end {
-		return nil
-	}
-	end = d.appended.Load() // before the spans: they reach at least as far
+	end := d.appended.Load() // before the spans: they reach at least as far
 	spans := d.s.Tail.Unsynced()
 	for _, span := range spans {
 		if err := d.s.P.SyncRange(span.From, span.To-span.From); err != nil {

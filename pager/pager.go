@@ -36,6 +36,7 @@ type Pager struct {
 
 	file       File // commits sync on this description
 	checkpoint File // checkpoints on this one: the kernel reports a write error once per description (hole 5)
+	ahead      File // zeros ahead of synced commits on this one, opened when first needed
 	info       Info // which file it is
 	readOnly   bool
 	private    bool // recovered into private memory behind the file's end

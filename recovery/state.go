@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/mapfile-db/mapfile/freelist"
@@ -55,6 +56,8 @@ type State struct {
 
 	leaving []leaving
 	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
+
+	growMu sync.Mutex // growth, from the file to the free space: no page is handed out in between
 
 	// Oldest pin of a reader; set by the owner of the pins.
 	OldestPin func() uint64
@@ -127,6 +130,8 @@ func (s *State) Grow(n uint64) error { return s.growTo(s.P.Pages() + n) }
 // growTo makes the file at least so many pages long: in small steps within the first
 // unit, then by whole units. Where the step does not fit, the least is tried.
 func (s *State) growTo(pages uint64) error {
+	s.growMu.Lock()
+	defer s.growMu.Unlock()
 	g, have := s.P.Geo, s.P.Pages()
 	unit := uint64(g.UnitPages)
 	least := pages
@@ -162,13 +167,29 @@ func (s *State) GrowAhead() (bool, error) {
 		return false, nil
 	}
 	for range max(1, step) {
-		// One unit at a time: growth takes the pager's lock, which a writer may want.
-		if err := s.P.Grow(s.P.Pages()/unit*unit + unit); err != nil {
+		// One unit at a time: a writer may want to grow too.
+		if err := s.growUnit(unit); err != nil {
 			return true, err
 		}
-		s.Free.Extend(s.P.Pages())
 	}
 	return true, nil
+}
+
+// growUnit adds one unit, written with zeros where commits will be synced.
+func (s *State) growUnit(unit uint64) error {
+	s.growMu.Lock()
+	defer s.growMu.Unlock()
+	from := s.P.Pages()
+	if err := s.P.Grow(from/unit*unit + unit); err != nil {
+		return err
+	}
+	if s.Tail.ByWrite {
+		if err := s.P.WriteZeros(from, s.P.Pages()); err != nil {
+			return err
+		}
+	}
+	s.Free.Extend(s.P.Pages())
+	return nil
 }
 
 // Admit makes sure, before a byte is stored, that a commit of some records has room:
