@@ -110,7 +110,10 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
 		}
 	}
 	// What supersedes its records must be published before it is retired (hole 19).
-	if err := db.dur.settleAll(); err != nil {
+	db.turn.Lock()
+	at := db.latest()
+	db.turn.Unlock()
+	if err := db.dur.settle(at); err != nil {
 		return err
 	}
 	return c.retire()

@@ -202,7 +202,6 @@ func (db *DB) writeCheckpoint(c *recovery.Checkpoint) error {
 	if err := c.Store(); err != nil {
 		return err
 	}
-	spans := db.s.Tail.Unsynced()
 	if err := c.Sync(); err != nil {
 		return db.dur.fail(err)
 	}
@@ -211,7 +210,6 @@ func (db *DB) writeCheckpoint(c *recovery.Checkpoint) error {
 	if err := db.s.P.Failed(); err != nil {
 		return err
 	}
-	db.s.Tail.Synced(spans) // (what was appended since is in no span of these)
 	db.dur.advanceTo(c.LSN())
 	if err := c.WriteMeta(); err != nil {
 		return db.dur.fail(err)

@@ -30,11 +30,12 @@ type durability struct {
 	demands []demand   // in the order of the log
 	leading bool       // somebody syncs for all
 
+	lastSeq  uint64 // of the last commit appended while a demand waited, and the keys after it
+	lastKeys uint64
+
 	// The published state: keys belongs to published. version is odd while they change.
-	version  atomic.Uint64
-	keys     atomic.Uint64
-	lastSeq  atomic.Uint64 // last sequence appended
-	lastKeys atomic.Uint64
+	version atomic.Uint64
+	keys    atomic.Uint64
 }
 
 // demand is a commit that must be synced before it is published.
@@ -49,8 +50,6 @@ func (d *durability) init(s *recovery.State) {
 	d.changed.L = &d.mu
 	d.appended.Store(s.Tail.LSN)
 	d.synced.Store(s.Tail.LSN)
-	d.lastSeq.Store(s.Tail.Sequence)
-	d.lastKeys.Store(s.Keys)
 	d.publish(s.Tail.Sequence, s.Keys)
 }
 
@@ -80,29 +79,22 @@ func (d *durability) snapshot() (sequence, keys uint64) {
 // commit says that the turn's holder has appended a commit and set its slots. Its waits
 // are for await, without the turn.
 func (d *durability) commit(sequence, end, keysBefore, keys uint64, demanded bool) {
-	if !demanded {
+	if !demanded && d.waiting.Load() == 0 {
 		d.appended.Store(end)
-		d.lastKeys.Store(keys)
-		d.lastSeq.Store(sequence)
-		if d.waiting.Load() == 0 {
-			d.publish(sequence, keys)
-			return
-		}
-		d.mu.Lock()
-		if len(d.demands) == 0 { // met meanwhile, by one who may have looked at lastSeq before
-			d.publish(sequence, keys)
-			d.changed.Broadcast()
-		}
-		d.mu.Unlock()
+		d.publish(sequence, keys)
 		return
 	}
 	d.mu.Lock()
-	d.demands = append(d.demands, demand{sequence, end, keysBefore})
-	d.waiting.Store(int64(len(d.demands)))
+	defer d.mu.Unlock()
 	d.appended.Store(end)
-	d.lastKeys.Store(keys)
-	d.lastSeq.Store(sequence)
-	d.mu.Unlock()
+	d.lastSeq, d.lastKeys = sequence, keys
+	if demanded {
+		d.demands = append(d.demands, demand{sequence, end, keysBefore})
+		d.waiting.Store(int64(len(d.demands)))
+	} else if len(d.demands) == 0 { // met meanwhile
+		d.publish(sequence, keys)
+		d.changed.Broadcast()
+	}
 }
 
 // advance meets demands that are synced and publishes as far as it may. mu is held. Without
@@ -118,7 +110,7 @@ func (d *durability) advance() {
 	if len(d.demands) > 0 {
 		d.publish(d.demands[0].sequence-1, d.demands[0].keysBefore)
 	} else {
-		d.publish(d.lastSeq.Load(), d.lastKeys.Load())
+		d.publish(d.lastSeq, d.lastKeys)
 	}
 	d.waiting.Store(int64(len(d.demands)))
 	d.changed.Broadcast()
@@ -140,15 +132,14 @@ func (d *durability) await(sequence uint64) error {
 	return nil
 }
 
-// settleAll waits until everything appended so far is published.
-func (d *durability) settleAll() error {
-	sequence, end := d.lastSeq.Load(), d.appended.Load()
-	if d.s.Published.Load() < sequence {
-		if err := d.sync(end); err != nil {
+// settle waits until a commit, or what it saw, is published, and syncs if it must for that.
+func (d *durability) settle(at place) error {
+	if d.s.Published.Load() < at.sequence {
+		if err := d.sync(at.end); err != nil {
 			return err
 		}
 	}
-	return d.await(sequence)
+	return d.await(at.sequence)
 }
 
 // sync makes the log durable at least up to end. Who finds nobody syncing is the leader and syncs for all
@@ -193,9 +184,8 @@ func (d *durability) syncAll() error {
 	if err := d.s.P.Failed(); err != nil {
 		return err
 	}
-	end := d.appended.Load() // before the spans: they reach at least as far
-	spans := d.s.Tail.Unsynced()
-	for _, span := range spans {
+	end := d.appended.Load()
+	for _, span := range d.s.Tail.Spans(d.synced.Load(), end) {
 		if err := d.s.P.SyncRange(span.From, span.To-span.From); err != nil {
 			return d.fail(err)
 		}
@@ -204,7 +194,6 @@ func (d *durability) syncAll() error {
 	if err := d.s.P.CheckPath(); err != nil {
 		return d.fail(err)
 	}
-	d.s.Tail.Synced(spans)
 	d.advanceTo(end)
 	return nil
 }

@@ -58,7 +58,6 @@ func (db *DB) one(kind tail.Kind, key, value []byte) error {
 		return err
 	}
 	hash := xxhash.Sum64(key)
-	db.warm(hash, key)
 	at, err := db.appendOne(kind, hash, key, value)
 	if errors.Is(err, errs.ErrFull) && db.makeSpace() {
 		at, err = db.appendOne(kind, hash, key, value)
@@ -76,11 +75,14 @@ type place struct{ sequence, end uint64 }
 // latest is the place behind the last commit appended. The turn is held.
 func (db *DB) latest() place { return place{db.s.Tail.Sequence, db.s.Tail.LSN} }
 
-// warm probes for the key before the turn is taken, so that the critical section meets a warm
-// cache. What it reads is not believed.
-func (db *DB) warm(hash uint64, key []byte) {
-	g := db.s.Generation.Load()
-	_ = db.tryHas(hash, key, g)
+// takeTurnFor takes the turn for a write of key. If another has it, the time is used to probe for the key,
+// so that the critical section meets a warm cache; what that reads is not believed.
+func (db *DB) takeTurnFor(hash uint64, key []byte) {
+	if db.turn.TryLock() {
+		return
+	}
+	_ = db.tryHas(hash, key, db.s.Generation.Load())
+	db.turn.Lock()
 }
 
 // settle waits, without the turn, until a commit may be acknowledged.
@@ -95,7 +97,7 @@ func (db *DB) settle(at place, demanded bool) error {
 
 // appendOne appends a record and sets its slot, under the turn. A delete that finds nothing appends nothing.
 func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at place, err error) {
-	db.turn.Lock()
+	db.takeTurnFor(hash, key)
 	defer db.turn.Unlock()
 	old := debug.SetPanicOnFault(true)
 	defer func() {

@@ -193,4 +193,3 @@ func New(o OpenOptions, f *Opened, pages uint64, private bool) (*Pager, error) {
 	}
 	return p, nil
 }
-

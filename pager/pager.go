@@ -49,7 +49,7 @@ type Pager struct {
 
 	growMu   sync.Mutex // growth, cutting, preparing; below every other lock but the seam's
 	fileEnd  uint64     // bytes of the file that are there, at least pages
-	prepared []uint64   // bit per unit: allocated and populated in this life
+	prepared *Sparse32  // per unit: 1 if allocated and populated in this life
 
 	oldMu sync.Mutex
 	old   []retiredView
@@ -133,9 +133,14 @@ func (p *Pager) start(size int64, pages uint64) error {
 		}
 		p.maxPages = words
 	}
+	if p.prepared, err = NewSparse32(p.maxPages/uint64(p.Geo.UnitPages) + 1); err != nil {
+		p.verified.Free()
+		return err
+	}
 	v, err := p.mapFile(max(size, int64(pages)*PageSize))
 	if err != nil {
 		p.verified.Free()
+		p.prepared.Free()
 		return err
 	}
 	p.view.Store(v)
@@ -169,7 +174,7 @@ func (p *Pager) Grow(pages uint64) error {
 		if err := p.populate(have*PageSize, (pages-have)*PageSize); err != nil {
 			return err
 		}
-		p.markPrepared(have, pages)
+		p.markPrepared(have, pages, 1)
 	}
 	p.pages.Store(pages)
 	return nil
@@ -239,13 +244,10 @@ func (p *Pager) populate(off, n uint64) error {
 }
 
 // markPrepared notes the units that [from, to) covers; the last, partial one of a small file too.
-func (p *Pager) markPrepared(from, to uint64) {
+func (p *Pager) markPrepared(from, to uint64, how uint32) {
 	unit := uint64(p.Geo.UnitPages)
 	for u := (from + unit - 1) / unit; u*unit < to; u++ {
-		for uint64(len(p.prepared)) <= u/64 {
-			p.prepared = append(p.prepared, 0)
-		}
-		p.prepared[u/64] |= 1 << (u % 64)
+		p.prepared.Store(u, how)
 	}
 }
 
@@ -256,23 +258,30 @@ func (p *Pager) Prepare(page PageNo, n uint32) error {
 	if p.private {
 		return nil
 	}
+	unit := uint64(p.Geo.UnitPages)
+	for u := uint64(page) / unit; u*unit < uint64(page)+uint64(n); u++ {
+		if p.prepared.Load(u) == 0 {
+			if err := p.prepareUnit(u); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Pager) prepareUnit(u uint64) error {
 	p.growMu.Lock()
 	defer p.growMu.Unlock()
 	unit := uint64(p.Geo.UnitPages)
-	for u := uint64(page) / unit; u*unit < uint64(page)+uint64(n); u++ {
-		if u/64 < uint64(len(p.prepared)) && p.prepared[u/64]>>(u%64)&1 == 1 {
-			continue
-		}
-		off := u * unit * PageSize
-		end := min(off+unit*PageSize, p.pages.Load()*PageSize)
-		if err := p.file.Allocate(int64(off), int64(end-off)); err != nil {
-			return noRoom("allocate free pages", err)
-		}
-		if err := p.populate(off, end-off); err != nil {
-			return err
-		}
-		p.markPrepared(u*unit, u*unit+1)
+	off := u * unit * PageSize
+	end := min(off+unit*PageSize, p.pages.Load()*PageSize)
+	if err := p.file.Allocate(int64(off), int64(end-off)); err != nil {
+		return noRoom("allocate free pages", err)
 	}
+	if err := p.populate(off, end-off); err != nil {
+		return err
+	}
+	p.prepared.Store(u, 1)
 	return nil
 }
 
@@ -286,12 +295,10 @@ func (p *Pager) Cut(pages uint64) error {
 	if err := p.file.Truncate(int64(pages * PageSize)); err != nil {
 		return err
 	}
+	was := p.pages.Load()
 	p.fileEnd = pages * PageSize
 	p.pages.Store(pages)
-	unit := uint64(p.Geo.UnitPages)
-	for u := (pages + unit - 1) / unit; u/64 < uint64(len(p.prepared)); u++ {
-		p.prepared[u/64] &^= 1 << (u % 64)
-	}
+	p.markPrepared(pages, was, 0)
 	return nil
 }
 
@@ -307,9 +314,6 @@ func (p *Pager) Punch(page PageNo, n uint32) error {
 		}
 		return err
 	}
-	unit := uint64(p.Geo.UnitPages)
-	for u := uint64(page) / unit; u < (uint64(page)+uint64(n))/unit && u/64 < uint64(len(p.prepared)); u++ {
-		p.prepared[u/64] &^= 1 << (u % 64)
-	}
+	p.markPrepared(uint64(page)/uint64(p.Geo.UnitPages)*uint64(p.Geo.UnitPages), uint64(page)+uint64(n), 0)
 	return nil
 }

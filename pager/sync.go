@@ -119,6 +119,7 @@ func (p *Pager) CloseMapping() error {
 	if v := p.view.Load(); v != nil {
 		all = append(all, v.m.Unmap())
 		p.verified.Free()
+		p.prepared.Free()
 	}
 	for _, f := range []File{p.checkpoint, p.ahead} {
 		if f != nil {

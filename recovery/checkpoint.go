@@ -173,7 +173,6 @@ func (s *State) BeginLife() error {
 	if err := c.Sync(); err != nil {
 		return err
 	}
-	s.Tail.Synced(s.Tail.Unsynced())
 	for range 2 {
 		if err := c.WriteMeta(); err != nil {
 			return err

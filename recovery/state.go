@@ -54,6 +54,7 @@ type State struct {
 	sealedLSN uint64   // LSN of the last seal
 	unsum     []sealed // seals whose checkpoint failed before their sums were stored
 
+	credit  uint64 // pages granted in advance, see Admit
 	leaving []leaving
 	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
 
@@ -103,6 +104,7 @@ func (s *State) allocPage() (pager.PageNo, error) {
 // rather than leave the unit.
 func (s *State) allocSegment(pages uint32) (pager.PageNo, error) {
 	unit := uint64(s.P.Geo.UnitPages)
+	s.credit = 0
 	for {
 		if page, ok := s.Free.AllocSegment(pages); ok {
 			s.Tail.Forget(page, pages) // an entry changes only between the generation's bump and the first store
@@ -196,13 +198,37 @@ func (s *State) growUnit(unit uint64) error {
 // its bytes in the log and the worst case of index pages. largest is the size of the
 // largest record. urgent commits (deletes) may use the reserve. Errors: ErrFull.
 func (s *State) Admit(records int, bytes, largest uint64, urgent bool) error {
+	position, cur := s.Tail.Position()
+	fits := cur != nil && position+bytes+pager.SectorSize <= cur.End()
+	if fits && records == 1 && s.credit >= onePages {
+		s.credit -= onePages
+		return nil
+	}
+	if err := s.admit(records, bytes, largest, urgent, fits); err != nil {
+		return err
+	}
+	s.credit = 0
+	if free, need := s.Free.FreePages(), s.reserve()+s.worstIndexPages(1); !urgent && free > need {
+		s.credit = min((free-need)/2, maxCredit) // half: checkpoints take their images from the same space
+	}
+	return nil
+}
+
+// onePages is what a commit of one record may take for index pages, and maxCredit how many pages are
+// granted in advance to commits that stay within a segment.
+const (
+	onePages  = 8
+	maxCredit = 4096
+)
+
+// admit is Admit where the room has to be looked for.
+func (s *State) admit(records int, bytes, largest uint64, urgent, fits bool) error {
 	unit := uint64(s.P.Geo.UnitPages)
 	pages, units := s.worstIndexPages(records), uint64(0)
 	if !urgent {
 		pages += s.reserve()
 	}
-	position, cur := s.Tail.Position()
-	if cur == nil || position+bytes+pager.SectorSize > cur.End() {
+	if !fits {
 		// New segments: the bytes, a header and a LINK for each, and what their ends may waste.
 		room := s.Tail.Bytes(largest)
 		each := room / pager.PageSize

@@ -12,12 +12,15 @@ import (
 	"github.com/mapfile-db/mapfile/pager"
 )
 
-// Span is a part of the log that has been appended and not yet synced.
+// Span is a part of the log: a range of the file, in bytes.
 type Span struct {
 	From, To uint64 // byte offsets in the file
 }
 
-// Tail is the log of one open map. But for Salt and the spans it belongs to the
+// piece says that the log from an LSN on, up to that of the next piece, lies in the file from an offset on.
+type piece struct{ lsn, at uint64 }
+
+// Tail is the log of one open map. But for Salt and Spans it belongs to the
 // holder of the writer's turn.
 type Tail struct {
 	Table
@@ -43,8 +46,8 @@ type Tail struct {
 	buf    []byte   // records of the running commit that go out in one pwrite
 	bufPos uint64
 
-	spanMu sync.Mutex // protects spans; below the turn and the sync mutex
-	spans  []Span
+	pieceMu sync.Mutex // protects pieces; below the turn and the sync mutex
+	pieces  []piece    // where the log lies, from the first part that may not be synced
 }
 
 // New makes the tail of an open file.
@@ -137,7 +140,9 @@ func (t *Tail) open(size, firstSequence uint64) error {
 	}
 	t.cur, t.pos = s, s.Base()+SegmentHeader
 	t.LSN += SegmentHeader
-	t.addSpan(s.Base(), t.pos)
+	t.pieceMu.Lock()
+	t.pieces = append(t.pieces, piece{s.FirstLSN, s.Base()})
+	t.pieceMu.Unlock()
 	return nil
 }
 
@@ -178,7 +183,6 @@ func (t *Tail) Room(size uint64) error {
 		return err
 	}
 	old.Used = at + linkBytes - old.Base()
-	t.insertLinkSpan(at)
 	return nil
 }
 
@@ -208,7 +212,6 @@ func (t *Tail) Append(r *Record) error {
 	} else {
 		put(t.p.View().Writable(t.pos, size), r, t.cur.Salt)
 		t.p.Stored(t.pos, size)
-		t.addSpan(t.pos, t.pos+size)
 	}
 	t.pos += size
 	t.LSN += size
@@ -223,7 +226,6 @@ func (t *Tail) Flush() error {
 	}
 	debug.Assert(t.bufPos+uint64(len(t.buf)) == t.pos, "buffer of %d bytes at %d does not end at %d", len(t.buf), t.bufPos, t.pos)
 	err := t.p.WriteAt(t.buf, t.bufPos)
-	t.addSpan(t.bufPos, t.pos)
 	t.buf = t.buf[:0]
 	if cap(t.buf) > 4<<20 {
 		t.buf = nil
@@ -231,51 +233,23 @@ func (t *Tail) Flush() error {
 	return err
 }
 
-// addSpan notes [from, to) as unsynced. The header of a new segment, its records and
-// its LINK follow each other, so a span grows at its end.
-func (t *Tail) addSpan(from, to uint64) {
-	t.spanMu.Lock()
-	if n := len(t.spans); n > 0 && t.spans[n-1].To == from {
-		t.spans[n-1].To = to
-	} else {
-		t.spans = append(t.spans, Span{From: from, To: to})
+// Spans lists the parts of the file that hold the log from one LSN to another, in order. It forgets what
+// lies before: from must never go back.
+func (t *Tail) Spans(from, to uint64) []Span {
+	t.pieceMu.Lock()
+	defer t.pieceMu.Unlock()
+	for len(t.pieces) > 1 && t.pieces[1].lsn <= from {
+		t.pieces = t.pieces[1:]
 	}
-	t.spanMu.Unlock()
-}
-
-// insertLinkSpan notes the LINK at position at; the header that it leads to came first.
-func (t *Tail) insertLinkSpan(at uint64) {
-	t.spanMu.Lock()
-	defer t.spanMu.Unlock()
-	n := len(t.spans) - 1 // the new segment's
-	if n > 0 && t.spans[n-1].To == at {
-		t.spans[n-1].To = at + linkBytes
-		return
-	}
-	t.spans = append(t.spans[:n], Span{From: at, To: at + linkBytes}, t.spans[n])
-}
-
-// Unsynced copies the spans that are not yet synced, in the order of the log.
-func (t *Tail) Unsynced() []Span {
-	t.spanMu.Lock()
-	defer t.spanMu.Unlock()
-	return append([]Span(nil), t.spans...)
-}
-
-// Synced takes spans that Unsynced gave out of the list: they are durable now.
-func (t *Tail) Synced(done []Span) {
-	t.spanMu.Lock()
-	defer t.spanMu.Unlock()
-	for len(done) > 0 && len(t.spans) > 0 {
-		s := &t.spans[0]
-		switch {
-		case done[0].To <= s.From || done[0].From >= s.To:
-			done = done[1:] // another sync was faster
-		case done[0].To >= s.To:
-			t.spans = t.spans[1:]
-		default:
-			s.From = done[0].To
-			done = done[1:]
+	var spans []Span
+	for i, p := range t.pieces {
+		lo, hi := max(from, p.lsn), to
+		if i+1 < len(t.pieces) {
+			hi = min(to, t.pieces[i+1].lsn)
+		}
+		if lo < hi {
+			spans = append(spans, Span{From: p.at + lo - p.lsn, To: p.at + hi - p.lsn})
 		}
 	}
+	return spans
 }
