@@ -76,7 +76,7 @@ func (a *Allocator) AllocPage() (pager.PageNo, bool) {
 	}
 	off, ok := a.nextInArena()
 	if !ok {
-		a.cur, a.from = a.chooseArena(), 0
+		a.cur, a.from, off = a.chooseArena(), 0, 0
 		if a.cur == 0 {
 			a.cur = noUnit
 			off = a.pageOfUnit0()

@@ -281,3 +281,26 @@ func TestACleanedArenaIsUsedAgain(t *testing.T) {
 	a.Free(Run{16, 1})
 	require.Equal(t, []pager.PageNo{10}, takePages(a, 1), "nothing is left of its having been sparse")
 }
+
+// The pages in front of the current arena's allocation point are free again when its end is
+// reached, and the next arena is a free unit: its first page is given.
+func TestAFreeUnitFollowsAnArenaThatIsNotFull(t *testing.T) {
+	g := pager.Geometry{UnitPages: 512, SmallPages: 4}
+	a := New(g, 3*512)
+	a.MarkUsed(Run{pager.FirstPage, 512 - uint32(pager.FirstPage)})
+	var first pager.PageNo
+	for i := range 512 {
+		p, ok := a.AllocPage()
+		require.True(t, ok)
+		if i == 0 {
+			first = p
+		}
+		if i == 300 {
+			a.Free(Run{first, 1})
+		}
+	}
+	p, ok := a.AllocPage()
+	require.True(t, ok)
+	require.Zero(t, uint32(p)%512)
+	require.NotEqual(t, a.Unit(first), a.Unit(p))
+}

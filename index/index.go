@@ -81,34 +81,31 @@ func (x *Index) verify(v *pager.View, page pager.PageNo, tag uint16, wholeEpoch 
 	switch {
 	case kind != TypeDirectory && kind != TypeBucket:
 		return 0, x.corrupt(page, "not an index page (type %d)", kind)
-	case !HeaderNames(b, kind, page, epoch) || uint16(epoch) != tag || wholeEpoch != 0 && epoch != wholeEpoch || epoch&^verifiedMask != 0 || epoch == 0:
+	case !HeaderNames(b, kind, page, epoch) || uint16(epoch) != tag || wholeEpoch != 0 && epoch != wholeEpoch:
 		return 0, x.corrupt(page, "index page of epoch %d stands where another was expected", epoch)
 	case binary.LittleEndian.Uint64(b) != Sum(b, x.FileSalt, page, epoch):
 		return 0, x.corrupt(page, "the sum of the index page does not hold")
 	case kind == TypeBucket && (pageCount(b) > x.slots || int(b[offDepth]) > 2*x.levels*int(x.fan)):
 		return 0, x.corrupt(page, "bucket of %d slots at depth %d", pageCount(b), b[offDepth])
+	case kind == TypeDirectory && uint(b[offWidth]) > x.fan:
+		return 0, x.corrupt(page, "directory page that resolves %d bits", b[offWidth])
 	}
-	how := epoch
-	if kind == TypeDirectory {
-		how |= isDirectory
-	}
+	how := trust(b)
 	x.p.SetVerified(page, how)
 	return how, nil
 }
 
-// VerifyRoot makes sure that the root is a directory that can be trusted.
-func (x *Index) VerifyRoot(v *pager.View, root pager.Ref) error {
-	how := x.p.Verified(root.Page)
-	if how == 0 {
-		var err error
+// VerifyRoot makes sure that the root is a directory that can be trusted, and tells how.
+func (x *Index) VerifyRoot(v *pager.View, root pager.Ref) (how uint32, err error) {
+	if how = x.p.Verified(root.Page); how == 0 {
 		if how, err = x.verify(v, root.Page, uint16(root.Epoch), root.Epoch); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if how&isDirectory == 0 {
-		return x.corrupt(root.Page, "the root is not a directory page")
+		return 0, x.corrupt(root.Page, "the root is not a directory page")
 	}
-	return nil
+	return how, nil
 }
 
 // child loads entry i of a directory and trusts the page behind it.
@@ -133,19 +130,17 @@ func (x *Index) child(v *pager.View, dir pager.PageNo, i uint64) (page pager.Pag
 // Find descends to the bucket of a key. hash is the key's first hash. It returns the
 // bucket's byte offset in the file and the hash in use there.
 func (x *Index) Find(v *pager.View, root pager.Ref, hash uint64, key []byte) (bucket, inUse uint64, err error) {
-	if x.p.Verified(root.Page) == 0 {
-		if err := x.VerifyRoot(v, root); err != nil {
-			return 0, 0, err
-		}
+	page, rest := root.Page, hash
+	how, err := x.VerifyRoot(v, root)
+	if err != nil {
+		return 0, 0, err
 	}
-	page, how := root.Page, uint32(0)
-	rest := hash
 	for level := 0; level < 2*x.levels; level++ {
 		if level == x.levels {
 			hash = x.SecondHash(key)
 			rest = hash
 		}
-		if page, how, err = x.child(v, page, rest>>(64-x.fan)); err != nil {
+		if page, how, err = x.child(v, page, rest>>(64-width(how))); err != nil {
 			return 0, 0, err
 		}
 		if how&isDirectory == 0 {

@@ -18,7 +18,7 @@ const (
 // The common header of directory, bucket and image pages:
 //
 //	0   8  sum of bytes 8 to the end, salted with file salt, page number and epoch
-//	8   1  type   9  1  level (directory)   10  1  depth (bucket)   11  1  zero
+//	8   1  type   9  1  level (directory)   10  1  depth (bucket)   11  1  width (directory)
 //	12  4  page number
 //	16  4  epoch
 //	20  2  slots in use, dead ones included   22  2  dead slots   (bucket)
@@ -26,7 +26,9 @@ const (
 //	32     zero up to 64
 //
 // Directory: 64: 512 x 2 bytes, the children's epochs (low 16 bits); 1088: 512 x 4
-// bytes, their page numbers; 3136: zero. Bucket: 64: 400 x 8 bytes, slot words;
+// bytes, their page numbers; 3136: zero. Of both arrays the first 2^width entries are in use, one for each value
+// of the next width hash bits: a directory is no wider than its deepest bucket needs, so that a look-up
+// touches few cache lines of it. Bucket: 64: 400 x 8 bytes, slot words;
 // 3264: 400 x 2 bytes, the top 16 bits of the hashes; 4064: zero.
 const (
 	HeaderBytes = 64
@@ -34,6 +36,7 @@ const (
 	offType  = 8
 	offLevel = 9
 	offDepth = 10
+	offWidth = 11
 	offPage  = 12
 	offEpoch = 16
 	offCount = 20
@@ -59,12 +62,26 @@ const (
 	hashBits     = 36
 )
 
-// How a page is trusted (pager.Verified): its epoch, and these.
+// How a page is trusted (pager.Verified): the low bits of its epoch, and these.
 const (
-	isDirectory  = 1 << 31
-	isRetired    = 1 << 30 // allocated and retired in one epoch: gets no sum
-	verifiedMask = 1<<30 - 1
+	isTrusted   = 1 << 25
+	widthShift  = 26      // of a directory: its width, four bits
+	isRetired   = 1 << 30 // allocated and retired in one epoch: gets no sum
+	isDirectory = 1 << 31
+	epochMask   = isTrusted - 1
 )
+
+// trust is how a whole page is trusted.
+func trust(b []byte) uint32 {
+	how := isTrusted | pageEpoch(b)&epochMask
+	if b[offType] == TypeDirectory {
+		how |= isDirectory | uint32(b[offWidth])<<widthShift
+	}
+	return how
+}
+
+// width is the number of hash bits that a trusted directory resolves.
+func width(how uint32) uint { return uint(how >> widthShift & 15) }
 
 // Sum is the sum of a page, or of an image of several, whose header names page and epoch.
 func Sum(b []byte, fileSalt uint64, page pager.PageNo, epoch uint32) uint64 {
@@ -122,10 +139,8 @@ func home(hash uint64, lines uint64) uint64 {
 func BuildEmpty(b []byte, g pager.Geometry, root, bucket pager.PageNo, epoch uint32, fileSalt uint64) {
 	dir, empty := b[:pager.PageSize], b[pager.PageSize:2*pager.PageSize]
 	SetHeader(dir, TypeDirectory, root, epoch)
-	for i := range 1 << g.FanoutBits {
-		binary.LittleEndian.PutUint16(dir[offTags+2*i:], uint16(epoch))
-		binary.LittleEndian.PutUint32(dir[offChildren+4*i:], uint32(bucket))
-	}
+	binary.LittleEndian.PutUint16(dir[offTags:], uint16(epoch))
+	binary.LittleEndian.PutUint32(dir[offChildren:], uint32(bucket))
 	SetHeader(empty, TypeBucket, bucket, epoch)
 	binary.LittleEndian.PutUint64(dir, Sum(dir, fileSalt, root, epoch))
 	binary.LittleEndian.PutUint64(empty, Sum(empty, fileSalt, bucket, epoch))

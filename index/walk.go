@@ -42,15 +42,16 @@ func addTop(w uint64, depth uint) (uint64, bool) {
 // BucketAt finds the bucket that holds a place: its byte offset, and the place
 // behind it. end says that it is the last.
 func (x *Index) BucketAt(v *pager.View, root pager.Ref, at Path) (bucket uint64, after Path, end bool, err error) {
-	if err := x.VerifyRoot(v, root); err != nil {
+	how, err := x.VerifyRoot(v, root)
+	if err != nil {
 		return 0, at, false, err
 	}
-	page, how, rest := root.Page, uint32(0), at.First
+	page, rest := root.Page, at.First
 	for level := 0; level < 2*x.levels; level++ {
 		if level == x.levels {
 			rest = at.Second
 		}
-		if page, how, err = x.child(v, page, rest>>(64-x.fan)); err != nil {
+		if page, how, err = x.child(v, page, rest>>(64-width(how))); err != nil {
 			return 0, at, false, err
 		}
 		if how&isDirectory == 0 {
@@ -75,13 +76,14 @@ func (x *Index) Positions(dst []uint64, v *pager.View, bucket uint64) []uint64 {
 // Visit calls visit for every page that the root leads to, directories before what
 // is below them, each once. It verifies each page as a reader would.
 func (x *Index) Visit(v *pager.View, root pager.Ref, visit func(page pager.PageNo, directory bool, level int, path Path) error) error {
-	if err := x.VerifyRoot(v, root); err != nil {
+	how, err := x.VerifyRoot(v, root)
+	if err != nil {
 		return err
 	}
-	return x.visit(v, root.Page, 0, Path{}, visit)
+	return x.visit(v, root.Page, how, 0, Path{}, visit)
 }
 
-func (x *Index) visit(v *pager.View, dir pager.PageNo, level int, path Path, visit func(pager.PageNo, bool, int, Path) error) error {
+func (x *Index) visit(v *pager.View, dir pager.PageNo, trusted uint32, level int, path Path, visit func(pager.PageNo, bool, int, Path) error) error {
 	if err := visit(dir, true, level, path); err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func (x *Index) visit(v *pager.View, dir pager.PageNo, level int, path Path, vis
 		return x.corrupt(dir, "the directory is deeper than it can be")
 	}
 	last := dir
-	for i := uint64(0); i < 1<<x.fan; i++ {
+	for i := range uint64(1) << width(trusted) {
 		page, how, err := x.child(v, dir, i)
 		if err != nil {
 			return err
@@ -98,9 +100,9 @@ func (x *Index) visit(v *pager.View, dir pager.PageNo, level int, path Path, vis
 			continue // a bucket that several entries lead to
 		}
 		last = page
-		below := x.below(path, level, i)
+		below := x.below(path, level, width(trusted), i)
 		if how&isDirectory != 0 {
-			err = x.visit(v, page, level+1, below, visit)
+			err = x.visit(v, page, how, level+1, below, visit)
 		} else {
 			err = visit(page, false, level+1, below)
 		}
@@ -111,12 +113,12 @@ func (x *Index) visit(v *pager.View, dir pager.PageNo, level int, path Path, vis
 	return nil
 }
 
-// below is the first place behind entry i of a directory at a level.
-func (x *Index) below(path Path, level int, i uint64) Path {
+// below is the first place behind entry i of a directory of a width at a level.
+func (x *Index) below(path Path, level int, width uint, i uint64) Path {
 	if level < x.levels {
-		path.First |= i << (64 - x.fan*uint(level+1))
+		path.First |= i << (64 - x.fan*uint(level) - width)
 	} else {
-		path.Second |= i << (64 - x.fan*uint(level-x.levels+1))
+		path.Second |= i << (64 - x.fan*uint(level-x.levels) - width)
 	}
 	return path
 }
@@ -125,7 +127,8 @@ func (x *Index) below(path Path, level int, i uint64) Path {
 func (x *Index) seek(at Path) error {
 	c, v := &x.cur, x.view()
 	c.n, c.found, c.slot = 0, false, 0
-	if err := x.VerifyRoot(v, x.Root); err != nil {
+	how, err := x.VerifyRoot(v, x.Root)
+	if err != nil {
 		return err
 	}
 	page, rest := x.Root.Page, at.First
@@ -133,14 +136,13 @@ func (x *Index) seek(at Path) error {
 		if c.n == x.levels {
 			rest = at.Second
 		}
-		entry := rest >> (64 - x.fan)
-		next, how, err := x.child(v, page, entry)
-		if err != nil {
-			return err
-		}
+		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page = next; how&isDirectory == 0 {
+		if page, how, err = x.child(v, page, entry); err != nil {
+			return err
+		}
+		if how&isDirectory == 0 {
 			c.bucket = page
 			return nil
 		}

@@ -25,15 +25,21 @@ type cursor struct {
 	key    []byte
 	slot   int  // the slot found, or the empty one where the chain ends
 	found  bool // slot holds the key
+	count  int  // slots in use in the bucket, loaded early: its line is missed together with the first slots'
 }
 
 func (x *Index) view() *pager.View { return x.p.View() }
+
+// bytes is a page in the writable view: the writer reads where it will store, so that one view's
+// address translations serve both.
+func (x *Index) bytes(page pager.PageNo) []byte { return x.p.View().WritablePage(page) }
 
 // descend moves the cursor to the bucket of a key.
 func (x *Index) descend(hash uint64, key []byte) error {
 	c, v := &x.cur, x.view()
 	c.n, c.first, c.key, c.hash = 0, hash, key, hash
-	if err := x.VerifyRoot(v, x.Root); err != nil {
+	how, err := x.VerifyRoot(v, x.Root)
+	if err != nil {
 		return err
 	}
 	page, rest := x.Root.Page, hash
@@ -42,14 +48,13 @@ func (x *Index) descend(hash uint64, key []byte) error {
 			c.hash = x.SecondHash(key)
 			rest = c.hash
 		}
-		entry := rest >> (64 - x.fan)
-		next, how, err := x.child(v, page, entry)
-		if err != nil {
-			return err
-		}
+		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page = next; how&isDirectory == 0 {
+		if page, how, err = x.child(v, page, entry); err != nil {
+			return err
+		}
+		if how&isDirectory == 0 {
 			c.bucket = page
 			return nil
 		}
@@ -82,7 +87,8 @@ func (x *Index) LookupPosition(hash uint64, key []byte, previous uint64) (found 
 // search probes the cursor's bucket.
 func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, bool, error) {
 	c := &x.cur
-	b := x.view().Page(c.bucket)
+	b := x.bytes(c.bucket)
+	c.count = pageCount(b)
 	tag, slot := tagOf(c.hash), int(home(c.hash, x.lines))*lineSlots
 	for range x.slots {
 		w := slotWord(b, slot)
@@ -122,7 +128,7 @@ func (x *Index) Drop() error {
 
 func (x *Index) set(word uint64) error {
 	c := &x.cur
-	for !c.found && pageCount(x.view().Page(c.bucket)) >= x.maxFill {
+	for !c.found && c.count >= x.maxFill {
 		if err := x.makeRoom(); err != nil {
 			return err
 		}
@@ -167,19 +173,15 @@ func (x *Index) fresh(kind byte) (pager.PageNo, []byte, error) {
 }
 
 // publish says that the page is built: it is announced and trusted, and will be sealed with this epoch.
-func (x *Index) publish(page pager.PageNo, kind byte) {
+func (x *Index) publish(page pager.PageNo) {
 	x.p.Stored(uint64(page)*pager.PageSize, pager.PageSize)
-	how := x.Epoch
-	if kind == TypeDirectory {
-		how |= isDirectory
-	}
-	x.p.SetVerified(page, how)
+	x.p.SetVerified(page, trust(x.bytes(page)))
 	x.built = append(x.built, page)
 }
 
 // retire gives up a page that no path leads to any more.
 func (x *Index) retire(page pager.PageNo) {
-	built := pageEpoch(x.view().Page(page))
+	built := pageEpoch(x.bytes(page))
 	if built == x.Epoch {
 		x.p.SetVerified(page, x.p.Verified(page)|isRetired)
 	}
@@ -204,23 +206,22 @@ func (x *Index) point(dir pager.PageNo, from, n uint32, page pager.PageNo, epoch
 // own copies a page into this epoch if it is of an earlier one, or if force is set,
 // and retires the old one. The caller repoints the parent.
 func (x *Index) own(page pager.PageNo, kind byte, force bool) (pager.PageNo, bool, error) {
-	v := x.view()
-	if pageEpoch(v.Page(page)) == x.Epoch && !force {
+	if pageEpoch(x.bytes(page)) == x.Epoch && !force {
 		return page, false, nil
 	}
 	to, b, err := x.fresh(kind)
 	if err != nil {
 		return 0, false, err
 	}
-	old := x.view().Page(page)
+	old := x.bytes(page)
 	if kind == TypeBucket && pageDead(old) > 0 {
 		x.rebuild(b, old)
 	} else {
 		copy(b[HeaderBytes:], old[HeaderBytes:])
 		copy(b[offCount:offCount+4], old[offCount:])
 	}
-	b[offLevel], b[offDepth] = old[offLevel], old[offDepth]
-	x.publish(to, kind)
+	copy(b[offLevel:offPage], old[offLevel:]) // level, depth, width
+	x.publish(to)
 	return to, true, nil
 }
 
@@ -274,15 +275,16 @@ func (x *Index) ownPath(force func(pager.PageNo) bool) error {
 // span is the range of its parent's entries that lead to the cursor's bucket.
 func (x *Index) span() (from, n uint32) {
 	c := &x.cur
-	depth := uint(x.view().Page(c.bucket)[offDepth])
-	n = 1 << (uint(c.n)*x.fan - depth)
-	return c.path[c.n-1].entry &^ (n - 1), n
+	last := c.path[c.n-1]
+	depth := uint(x.bytes(c.bucket)[offDepth])
+	n = 1 << (uint(c.n-1)*x.fan + uint(x.bytes(last.page)[offWidth]) - depth)
+	return last.entry &^ (n - 1), n
 }
 
 // ownBucket copies the cursor's bucket, and the directories above it, into this epoch.
 func (x *Index) ownBucket() error {
 	c := &x.cur
-	if pageEpoch(x.view().Page(c.bucket)) == x.Epoch {
+	if pageEpoch(x.bytes(c.bucket)) == x.Epoch {
 		return nil
 	}
 	return x.moveBucket(nil)
@@ -295,13 +297,13 @@ func (x *Index) moveBucket(force func(pager.PageNo) bool) error {
 	}
 	old := c.bucket
 	from, n := x.span()
-	word := slotWord(x.view().Page(old), c.slot)
+	word := slotWord(x.bytes(old), c.slot)
 	page, copied, err := x.own(old, TypeBucket, force != nil && force(old))
 	if err != nil || !copied {
 		return err
 	}
-	if pageDead(x.view().Page(old)) > 0 {
-		x.relocate(x.view().Page(page), word)
+	if pageDead(x.bytes(old)) > 0 {
+		x.relocate(x.bytes(page), word)
 	}
 	x.point(c.path[c.n-1].page, from, n, page, x.Epoch)
 	c.bucket = page
@@ -321,11 +323,11 @@ func (x *Index) relocate(b []byte, word uint64) {
 	c.slot = slot
 }
 
-// makeRoom makes the cursor's full bucket shallower by one split, or first puts one
-// more directory page above it. The cursor is stale afterwards.
+// makeRoom splits the cursor's full bucket, or first makes the directory above it wider, or puts
+// one more between them. The cursor is stale afterwards.
 func (x *Index) makeRoom() error {
 	c := &x.cur
-	if pageDead(x.view().Page(c.bucket)) > 0 && pageEpoch(x.view().Page(c.bucket)) != x.Epoch {
+	if pageDead(x.bytes(c.bucket)) > 0 && pageEpoch(x.bytes(c.bucket)) != x.Epoch {
 		return x.moveBucket(nil) // the copy leaves dead slots out
 	}
 	if err := x.ownPath(nil); err != nil {
@@ -333,6 +335,9 @@ func (x *Index) makeRoom() error {
 	}
 	if _, n := x.span(); n > 1 {
 		return x.split()
+	}
+	if uint(x.bytes(c.path[c.n-1].page)[offWidth]) < x.fan {
+		return x.widen()
 	}
 	if c.n == 2*x.levels {
 		return errs.Join(errs.ErrHashExhausted, errors.New("a bucket cannot be split any more"))
@@ -351,7 +356,7 @@ func (x *Index) split() error {
 	if err != nil {
 		return err
 	}
-	old := x.view().Page(c.bucket)
+	old := x.bytes(c.bucket)
 	depth := uint(old[offDepth])
 	bit := uint64(1) << (63 - depth%uint(x.levels*int(x.fan)))
 	half, count := [2][]byte{lob, hib}, [2]int{}
@@ -371,14 +376,39 @@ func (x *Index) split() error {
 		setPageCount(b, count[i])
 		b[offDepth] = byte(depth + 1)
 	}
-	x.publish(lo, TypeBucket)
-	x.publish(hi, TypeBucket)
+	x.publish(lo)
+	x.publish(hi)
 	from, n := x.span()
 	dir := c.path[c.n-1].page
 	x.point(dir, from, n/2, lo, x.Epoch)
 	x.point(dir, from+n/2, n/2, hi, x.Epoch)
 	x.Buckets++
 	x.retire(c.bucket)
+	return nil
+}
+
+// widen replaces the last directory on the cursor's path by one that resolves a bit more. It is a fresh page: readers
+// may be in the old one.
+func (x *Index) widen() error {
+	c := &x.cur
+	old := c.path[c.n-1].page
+	page, b, err := x.fresh(TypeDirectory)
+	if err != nil {
+		return err
+	}
+	from := x.bytes(old)
+	b[offLevel], b[offWidth] = from[offLevel], from[offWidth]+1
+	for i := range 1 << b[offWidth] {
+		binary.LittleEndian.PutUint16(b[offTags+2*i:], childTag(from, i/2))
+		binary.LittleEndian.PutUint32(b[offChildren+4*i:], uint32(childPage(from, i/2)))
+	}
+	x.publish(page)
+	if c.n == 1 {
+		x.Root = pager.Ref{Page: page, Epoch: x.Epoch}
+	} else {
+		x.point(c.path[c.n-2].page, c.path[c.n-2].entry, 1, page, x.Epoch)
+	}
+	x.retire(old)
 	return nil
 }
 
@@ -393,17 +423,15 @@ func (x *Index) pushDown() error {
 			return err
 		}
 	}
-	epoch := pageEpoch(x.view().Page(bucket))
+	epoch := pageEpoch(x.bytes(bucket))
 	dir, b, err := x.fresh(TypeDirectory)
 	if err != nil {
 		return err
 	}
 	b[offLevel] = byte(c.n)
-	for i := range 1 << x.fan {
-		binary.LittleEndian.PutUint16(b[offTags+2*i:], uint16(epoch))
-		binary.LittleEndian.PutUint32(b[offChildren+4*i:], uint32(bucket))
-	}
-	x.publish(dir, TypeDirectory)
+	binary.LittleEndian.PutUint16(b[offTags:], uint16(epoch))
+	binary.LittleEndian.PutUint32(b[offChildren:], uint32(bucket))
+	x.publish(dir)
 	x.point(c.path[c.n-1].page, c.path[c.n-1].entry, 1, dir, x.Epoch)
 	x.Directories++
 	if bucket != old {
@@ -418,7 +446,7 @@ func (x *Index) secondHashBucket(page pager.PageNo) (pager.PageNo, error) {
 	if err != nil {
 		return 0, err
 	}
-	old := x.view().Page(page)
+	old := x.bytes(page)
 	n := 0
 	for i := range x.slots {
 		w := slotWord(old, i)
@@ -435,7 +463,7 @@ func (x *Index) secondHashBucket(page pager.PageNo) (pager.PageNo, error) {
 	}
 	setPageCount(b, n)
 	b[offDepth] = old[offDepth]
-	x.publish(to, TypeBucket)
+	x.publish(to)
 	return to, nil
 }
 
@@ -454,7 +482,7 @@ func (x *Index) StoreSums(sealed []pager.PageNo, epoch uint32) {
 	v := x.view()
 	for _, page := range sealed {
 		how := x.p.Verified(page)
-		if how&isRetired != 0 || how&verifiedMask != epoch {
+		if how&isRetired != 0 || how&isTrusted == 0 || how&epochMask != epoch&epochMask {
 			continue // retired within its own epoch: no path leads to it
 		}
 		b := v.Page(page)
