@@ -176,6 +176,9 @@ func (tx *Tx) Commit() error {
 		return nil
 	}
 	db, demanded := tx.db, tx.sync == SyncAlways
+	if err := tx.resolveDeletes(); err != nil {
+		return err
+	}
 	at := tx.began
 	if n := tx.set.count(); n > 0 {
 		var err error
@@ -303,27 +306,64 @@ func (tx *Tx) writable() error {
 	return nil
 }
 
-// write notes a write and keeps the number of keys.
+// write notes a write.
 func (tx *Tx) write(key, value []byte, deleted bool) error {
-	was, err := tx.Has(key)
-	if err != nil {
-		return err
-	}
-	if deleted && !was {
-		return nil
-	}
 	if tx.set.n >= maxSet {
 		return errs.At(tx.db.s.P.Path(), "", fmt.Errorf("%w: more than %d writes in one transaction", errs.ErrFull, maxSet))
 	}
-	tx.set.add(key, value, deleted, was)
-	switch {
-	case deleted:
-		tx.keys--
-	case !was:
-		tx.keys++
+	tx.set.add(key, value, deleted)
+	return nil
+}
+
+// Len is the number of keys as the transaction sees it. In a read-write one it looks up the keys written since the last call.
+// After an error, which Err tells, it is the number at the begin.
+func (tx *Tx) Len() uint64 {
+	if tx.set.n == 0 || tx.state.done() {
+		return tx.keys
+	}
+	n := tx.keys
+	for _, i := range tx.set.newest {
+		o := &tx.set.ops[i]
+		if err := tx.resolve(o); err != nil {
+			tx.iterErr.set(err)
+			return tx.keys
+		}
+		switch {
+		case o.deleted && o.base == isThere:
+			n--
+		case !o.deleted && o.base == isAbsent:
+			n++
+		}
+	}
+	return n
+}
+
+// resolve finds out whether an entry's key was there before the transaction.
+func (tx *Tx) resolve(o *op) error {
+	if o.base != unknown {
+		return nil
+	}
+	var r tail.Record
+	err := tx.guarded(func(at snapshot) error { return at.find(xxhash.Sum64(o.key), o.key, &r) })
+	switch err {
+	case nil:
+		o.base = isThere
+	case errs.ErrNotFound:
+		o.base = isAbsent
+	default:
+		return err
 	}
 	return nil
 }
 
-// Len is the number of keys as the transaction sees it.
-func (tx *Tx) Len() uint64 { return tx.keys }
+// resolveDeletes finds out which deletions a commit must append.
+func (tx *Tx) resolveDeletes() error {
+	for i := range tx.set.ops {
+		if o := &tx.set.ops[i]; o.deleted && tx.set.isNewest(i) {
+			if err := tx.resolve(o); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

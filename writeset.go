@@ -55,11 +55,20 @@ type op struct {
 	key, value []byte
 	before     int32 // the same key's entry before this one, -1 for none
 	deleted    bool
-	base       bool // the key was there before the transaction
+	base       base
 }
 
-// add notes a write of a key that is there at this point of the transaction, or not.
-func (w *writeSet) add(key, value []byte, deleted, there bool) {
+// base says whether a key was there before the transaction.
+type base uint8
+
+const (
+	unknown base = iota
+	isThere
+	isAbsent
+)
+
+// add notes a write.
+func (w *writeSet) add(key, value []byte, deleted bool) {
 	if w.newest == nil {
 		w.newest = map[string]int32{}
 	}
@@ -67,10 +76,11 @@ func (w *writeSet) add(key, value []byte, deleted, there bool) {
 	copy(both, key)
 	copy(both[len(key):], value)
 	before := int32(-1)
+	known := unknown
 	if i, ok := w.newest[string(key)]; ok {
-		before, there = i, w.ops[i].base
+		before, known = i, w.ops[i].base
 	}
-	w.ops = append(w.ops, op{key: both[:len(key):len(key)], value: both[len(key):], before: before, deleted: deleted, base: there})
+	w.ops = append(w.ops, op{key: both[:len(key):len(key)], value: both[len(key):], before: before, deleted: deleted, base: known})
 	w.newest[string(key)] = int32(len(w.ops) - 1)
 	w.n = len(w.ops)
 }
@@ -103,11 +113,14 @@ func (w *writeSet) count() int {
 	return n
 }
 
+// isNewest reports whether entry i is the newest of its key.
+func (w *writeSet) isNewest(i int) bool { return w.newest[string(w.ops[i].key)] == int32(i) }
+
 // counts reports whether a commit appends entry i: the newest of its key, and not the deletion of
-// one that the transaction itself put.
+// one that was not there. Deletions must have been resolved.
 func (w *writeSet) counts(i int) bool {
 	o := &w.ops[i]
-	return w.newest[string(o.key)] == int32(i) && (!o.deleted || o.base)
+	return (!o.deleted || o.base == isThere) && w.isNewest(i)
 }
 
 // appendSet appends the newest write of each key as one commit and sets the slots. The turn is
