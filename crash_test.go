@@ -63,7 +63,7 @@ type crashRun struct {
 func simOpen(d *simdisk.Disk, shape, seed uint64, o Options) (*DB, error) {
 	salts := rand.New(rand.NewPCG(seed, 0x5a17))
 	o.LockTimeout, o.MaxSize = -1, d.Capacity()
-	return open(crashPath, o.withDefaults(), internals{disk: d, geometry: tinyGeometry(shape), random: salts.Uint64})
+	return open(crashPath, o.withDefaults(), internals{disk: d, geometry: tinyGeometry(shape), random: salts.Uint64, memory: func() uint64 { return 1 << 40 }})
 }
 
 func (c *crashRun) fail(format string, args ...any) {

@@ -27,6 +27,8 @@ type DB struct {
 	dur  durability
 	pins pins
 
+	memory uint64 // bytes that this process may use
+
 	closed   atomic.Bool
 	closeMu  sync.Mutex // one Close at a time
 	closeErr error
@@ -46,10 +48,23 @@ type DB struct {
 
 // counters are what Stats reports of this open map.
 type counters struct {
-	checkpoints, checkpointErrors atomic.Uint64
-	syncs                         atomic.Uint64
-	slowest                       atomic.Int64 // longest time that one Put held the turn, in ns
+	checkpoints atomic.Uint64
+	seal        longest // the turn held to seal a checkpoint
+	finish      longest // the turn held to release what a checkpoint freed
 }
+
+// longest keeps the longest of some durations.
+type longest struct{ ns atomic.Int64 }
+
+func (l *longest) since(begin time.Time) {
+	for d := int64(time.Since(begin)); ; {
+		if was := l.ns.Load(); d <= was || l.ns.CompareAndSwap(was, d) {
+			return
+		}
+	}
+}
+
+func (l *longest) get() time.Duration { return time.Duration(l.ns.Load()) }
 
 // Open opens the map in the file at path, and creates it if there is none. An existing
 // file of size 0 becomes a new map. opts may be nil.
@@ -60,7 +75,7 @@ type counters struct {
 // Errors: ErrNotMapfile, ErrVersion, ErrLocked, ErrCorrupt, ErrUnsupported, and those of the
 // system (fs.ErrNotExist for a ReadOnly open, fs.ErrPermission, syscall.EISDIR …).
 func Open(path string, opts *Options) (*DB, error) {
-	return open(path, opts.withDefaults(), internals{disk: pager.OS(), geometry: pager.DefaultGeometry(), background: true})
+	return open(path, opts.withDefaults(), internals{disk: pager.OS(), geometry: pager.DefaultGeometry(), memory: pager.MemoryLimit, background: true})
 }
 
 // internals is what tests replace.
@@ -68,6 +83,7 @@ type internals struct {
 	disk       pager.Disk
 	geometry   pager.Geometry
 	random     func() uint64
+	memory     func() uint64
 	background bool // run checkpoints, growth and interval syncs in goroutines
 }
 
@@ -84,6 +100,8 @@ func open(path string, o Options, in internals) (*DB, error) {
 	}
 	db := &DB{s: s, opts: o, log: o.Logger.With("path", s.P.Path())}
 	s.OldestPin = db.pins.oldest
+	db.memory = in.memory()
+	s.Advise(db.memory)
 	db.dur.init(s)
 	db.background.enabled = in.background && !o.ReadOnly
 	if _, begun := s.Life(); begun {
@@ -168,12 +186,13 @@ func (db *DB) checkpointLocked(clean bool) error {
 	err = db.writeCheckpoint(c)
 	db.turn.Lock()
 	defer db.turn.Unlock()
+	defer db.counters.finish.since(time.Now())
 	if err != nil {
 		c.Release()
-		db.counters.checkpointErrors.Add(1)
 		return err
 	}
 	db.counters.checkpoints.Add(1)
+	db.s.Advise(db.memory)
 	if err := c.Finish(); err != nil {
 		return db.s.P.Fail(err)
 	}
@@ -184,6 +203,7 @@ func (db *DB) checkpointLocked(clean bool) error {
 func (db *DB) seal(clean bool) (*recovery.Checkpoint, error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
+	defer db.counters.seal.since(time.Now())
 	if err := db.s.P.Failed(); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type docReader struct {
 	segments [][]byte
 	free     map[uint64]bool
 	retired  map[uint64]bool
-	seen     map[uint64]int // bucket pages, and how many directories lead there
+	buckets  map[uint64]bool
 }
 
 func newDocReader(t *testing.T, file []byte) *docReader {
@@ -35,9 +35,9 @@ func newDocReader(t *testing.T, file []byte) *docReader {
 		meta: readLayout(t, "Meta page", "offset"), header: readLayout(t, "Index page header", "offset"),
 		directory: readLayout(t, "Directory page", "offset"), bucket: readLayout(t, "Bucket page", "offset"),
 		slot: readLayout(t, "Bucket page", "bits of a slot word"), segment: readLayout(t, "Segment header", "offset"),
-		entry: readLayout(t, "Images", "offset"), record: readLayout(t, "Record", "offset"), seen: map[uint64]int{},
+		entry: readLayout(t, "Images", "offset"), record: readLayout(t, "Record", "offset"), buckets: map[uint64]bool{},
 	}
-	for _, table := range readTables(t, "FORMAT.md") {
+	for _, table := range formatTables() {
 		for _, row := range table.rows {
 			if len(row) > 1 && len(table.head) > 1 && table.head[1] == "value" {
 				r.pages[row[0]] = number(t, row[1])
@@ -114,6 +114,7 @@ func (r *docReader) freeSpace(b []byte) []byte {
 	at := unit
 	for range uvarint() {
 		run := uvarint()
+		require.LessOrEqual(r.t, at+run/4*unit, pages)
 		for range run / 4 {
 			switch run % 4 {
 			case r.pages["freelist.tabFree"]:
@@ -132,6 +133,7 @@ func (r *docReader) freeSpace(b []byte) []byte {
 		start := end + uvarint()
 		run := uvarint()
 		end = start + run/2
+		require.LessOrEqual(r.t, end, pages)
 		_ = uvarint() // the epoch
 		if run%2 == r.pages["freelist.KindSegment"] {
 			_ = uvarint() // the end's LSN
@@ -204,7 +206,7 @@ func (r *docReader) find(hash uint64, key []byte) *docRecord {
 		b := r.indexPage(n)
 		require.Equal(t, epoch&0xffff, r.header.get(b, "epoch")&0xffff)
 		if r.header.get(b, "type") == r.pages["index.TypeBucket"] {
-			return r.probe(n, level*fan, hash, key)
+			return r.probe(n, hash, key)
 		}
 		require.Equal(t, r.pages["index.TypeDirectory"], r.header.get(b, "type"))
 		require.Equal(t, level, r.header.get(b, "level"))
@@ -240,17 +242,18 @@ func (r *docReader) neighbours(children []byte, bits, i uint64) {
 }
 
 // probe looks for a key in a bucket.
-func (r *docReader) probe(n, bits, hash uint64, key []byte) *docRecord {
+func (r *docReader) probe(n, hash uint64, key []byte) *docRecord {
 	b := r.indexPage(n)
-	r.seen[n]++
 	r.bucket.zeros(r.t, b)
 	words, tops := r.bucket.bytes(b, "words"), r.bucket.bytes(b, "tops")
 	lines := r.meta.get(r.m, "bucket lines")
 	slots := lines * r.pages["index.lineSlots"]
 	position, tag := r.slot.fields[0], r.slot.fields[1]
 	s := (hash >> 25 * 0x9E3779B97F4A7C15) >> 32 * lines >> 32 * r.pages["index.lineSlots"]
-	for ; ; s = (s + 1) % slots {
-		w := binary.LittleEndian.Uint64(words[8*s:])
+	for range slots {
+		i := s
+		s = (s + 1) % slots
+		w := binary.LittleEndian.Uint64(words[8*i:])
 		if w == r.pages["index.wordEmpty"] {
 			return nil
 		}
@@ -262,19 +265,41 @@ func (r *docReader) probe(n, bits, hash uint64, key []byte) *docRecord {
 		if string(d.key) != string(key) {
 			continue
 		}
-		require.Equal(r.t, hash>>48, uint64(binary.LittleEndian.Uint16(tops[2*s:])))
+		require.Equal(r.t, hash>>48, uint64(binary.LittleEndian.Uint16(tops[2*i:])))
 		if d.kind == r.pages["tail.KindDelete"] {
 			return nil
 		}
 		require.Equal(r.t, r.pages["tail.KindPut"], d.kind)
 		return &d
 	}
+	require.Fail(r.t, "a bucket without an empty slot")
+	return nil
 }
 
-// counts adds up slots, and dead ones, of the buckets that were seen, by their headers and by their words.
-func (r *docReader) counts() (dead int) {
-	for n := range r.seen {
-		b, used, gone := r.page(n), uint64(0), uint64(0)
+// visit goes to every page below a directory and counts the directories.
+func (r *docReader) visit(dir uint64) (directories uint64) {
+	children := r.directory.bytes(r.indexPage(dir), "children")
+	last := uint64(0)
+	for i := range uint64(1) << r.meta.get(r.m, "fan-out bits") {
+		n := uint64(binary.LittleEndian.Uint32(children[4*i:]))
+		switch {
+		case n == last:
+		case r.header.get(r.page(n), "type") == r.pages["index.TypeDirectory"]:
+			directories += r.visit(n)
+		default:
+			r.buckets[n] = true
+		}
+		last = n
+	}
+	return directories + 1
+}
+
+// counts adds up the slots, and the dead ones, by the buckets' headers and by their words.
+func (r *docReader) counts() (slots, dead uint64) {
+	require.Equal(r.t, r.meta.get(r.m, "directories"), r.visit(r.meta.get(r.m, "root page")))
+	require.EqualValues(r.t, r.meta.get(r.m, "buckets"), len(r.buckets))
+	for n := range r.buckets {
+		b, used, gone := r.indexPage(n), uint64(0), uint64(0)
 		words := r.bucket.bytes(b, "words")
 		for i := 0; i < len(words); i += 8 {
 			switch binary.LittleEndian.Uint64(words[i:]) {
@@ -287,9 +312,9 @@ func (r *docReader) counts() (dead int) {
 		}
 		require.Equal(r.t, used, r.header.get(b, "slots"))
 		require.Equal(r.t, gone, r.header.get(b, "dead"))
-		dead += int(gone)
+		slots, dead = slots+used, dead+gone
 	}
-	return dead
+	return slots, dead
 }
 
 // sameHash is a hash that many keys of the test share.
@@ -321,8 +346,9 @@ func TestFormatReader(t *testing.T) {
 				require.Equal(t, want.value, string(d.value))
 			}
 			require.Nil(t, r.find(xxhash.Sum64String("absent"), []byte("absent")))
-			require.Equal(t, 1, r.counts(), "dead slots")
-			require.Len(t, r.seen, int(r.meta.get(r.m, "buckets")))
+			slots, dead := r.counts()
+			require.EqualValues(t, 1, dead)
+			require.Equal(t, r.meta.get(r.m, "keys")+r.meta.get(r.m, "tombstones"), slots-dead)
 			checkFreeSpace(t, db, r)
 			checkRecords(t, db, r)
 		})
@@ -364,6 +390,8 @@ func fillFormat(t *testing.T, db *DB, keys, same int) map[string]formatWant {
 		}
 		return nil
 	}))
+	model["marked"] = formatWant{"", xxhash.Sum64String("marked"), false}
+	require.NoError(t, db.Put([]byte("marked"), nil)) // carries the mark of the sync before
 	// What compaction will do with a DROP record; this map is not replayed.
 	_, found, err := db.s.Index.Lookup(xxhash.Sum64String("key 3"), []byte("key 3"))
 	require.NoError(t, err)

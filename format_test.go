@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
@@ -35,10 +36,12 @@ type docTable struct {
 	rows    [][]string
 }
 
-// readTables reads the tables of a document.
-func readTables(t *testing.T, name string) (all []docTable) {
-	b, err := os.ReadFile(name)
-	require.NoError(t, err)
+// formatTables reads the tables of FORMAT.md once.
+var formatTables = sync.OnceValue(func() (all []docTable) {
+	b, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		panic(err)
+	}
 	section, open := "", false
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimSpace(line)
@@ -62,10 +65,10 @@ func readTables(t *testing.T, name string) (all []docTable) {
 		}
 	}
 	return all
-}
+})
 
 func formatTable(t *testing.T, section, head string) docTable {
-	for _, table := range readTables(t, "FORMAT.md") {
+	for _, table := range formatTables() {
 		if table.section == section && table.head[0] == head {
 			return table
 		}

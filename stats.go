@@ -26,8 +26,17 @@ type Stats struct {
 	Published      uint64        // highest sequence that readers see
 	Durable        uint64        // log position below which all is known to be synced
 	Appended       uint64        // log position of the next commit
+	Waits          Waits         // the longest that a writer of this DB can have waited for its upkeep
 	Readers        int           // transactions and callbacks reading now
 	Recovery       RecoveryStats // what Open had to do
+}
+
+// Waits tells how long a single Put can have waited for the map itself, at worst so far. What a slower Put waited
+// for is another writer, or the kernel: a page fault while it writes back.
+type Waits struct {
+	Growth time.Duration // for the file to grow, where growth ahead of need came too late
+	Seal   time.Duration // for a checkpoint to fix its content
+	Finish time.Duration // for a checkpoint to release what it freed
 }
 
 // RecoveryStats is what Open had to do.
@@ -63,6 +72,7 @@ func (db *DB) Stats() Stats {
 	st.Tombstones, st.Sequence = db.s.Tombstones, db.s.Tail.Sequence
 	st.IndexPages, st.DirectoryPages = db.s.Index.Pages(), uint64(db.s.Index.Directories)
 	st.LogBytes = db.s.Tail.LSN - db.s.LastSeal()
+	st.Waits = Waits{time.Duration(db.s.SlowestGrowth.Load()), db.counters.seal.get(), db.counters.finish.get()}
 	for _, g := range db.s.Tail.Segments() {
 		live := int64(db.s.Tail.Live(g))
 		st.Segments++

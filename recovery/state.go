@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/index"
@@ -53,6 +54,12 @@ type State struct {
 	life      uint32
 	sealedLSN uint64   // LSN of the last seal
 	unsum     []sealed // seals whose checkpoint failed before their sums were stored
+
+	// SlowestGrowth is the longest time that a writer, or a checkpoint, waited for the file to grow, in ns.
+	SlowestGrowth atomic.Int64
+
+	advised     uint64 // size of the file when the kernel was last advised
+	advisedFits bool
 
 	credit  uint64 // pages granted in advance, see Admit
 	leaving []leaving
@@ -146,6 +153,9 @@ func (s *State) growTo(pages uint64) error {
 	} else if want > unit {
 		want = (want + unit - 1) / unit * unit
 	}
+	defer func(begin time.Time) {
+		s.SlowestGrowth.Store(max(s.SlowestGrowth.Load(), int64(time.Since(begin)))) // growMu is held
+	}(time.Now())
 	err := s.P.Grow(want)
 	if errors.Is(err, errs.ErrFull) && least < want {
 		err = s.P.Grow(least)
