@@ -32,6 +32,9 @@ func (db *DB) Compact(ctx context.Context) error {
 	}
 	db.checkpointMu.Lock()
 	defer db.checkpointMu.Unlock()
+	if err := db.ready(); err != nil {
+		return err
+	}
 	return db.guarded(func() error { return db.compact(ctx, 0) })
 }
 

@@ -155,7 +155,14 @@ func (db *DB) Checkpoint() error {
 	if db.opts.ReadOnly {
 		return errs.At(db.s.P.Path(), "checkpoint", errs.ErrReadOnly)
 	}
-	return db.guarded(func() error { return db.checkpoint(false) })
+	return db.guarded(func() error {
+		db.checkpointMu.Lock()
+		defer db.checkpointMu.Unlock()
+		if err := db.ready(); err != nil {
+			return err
+		}
+		return db.checkpointLocked(false)
+	})
 }
 
 // guarded runs f, which holds no lock that a fault would leave held, under the fault guard.
@@ -170,14 +177,7 @@ func (db *DB) guarded(f func() error) (err error) {
 	return f()
 }
 
-// checkpoint makes one checkpoint. clean says that it is Close's last.
-func (db *DB) checkpoint(clean bool) error {
-	db.checkpointMu.Lock()
-	defer db.checkpointMu.Unlock()
-	return db.checkpointLocked(clean)
-}
-
-// checkpointLocked is checkpoint with checkpointMu held.
+// checkpointLocked makes one checkpoint, with checkpointMu held. clean says that it is Close's last.
 func (db *DB) checkpointLocked(clean bool) error {
 	c, err := db.seal(clean)
 	if c == nil || err != nil {
@@ -258,6 +258,8 @@ func (db *DB) Close() error {
 	db.turn.Unlock() //nolint:staticcheck // the last writer is out: later ones find the map closed
 	db.waitPins()
 	err := db.guarded(db.closeState)
+	db.dur.syncMu.Lock() // a sync that is still under way ends before its file does
+	defer db.dur.syncMu.Unlock()
 	db.s.Generation.Add(1) // before the mapping goes: optimistic readers find out
 	return errs.At(db.s.P.Path(), "close", errors.Join(err, db.s.Close()))
 }

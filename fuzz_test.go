@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
@@ -42,15 +43,13 @@ func smallMaps(f *testing.F) [][]byte {
 func FuzzOpenBytes(f *testing.F) {
 	for _, b := range smallMaps(f) {
 		f.Add(b, false, false)
-		for _, size := range []int{1, pager.PageSize - 1, 2 * pager.PageSize, len(b) / 2, len(b) - 1} {
+		for _, size := range []int{1, 2 * pager.PageSize, len(b) - 1} {
 			f.Add(b[:min(size, len(b))], false, false)
 		}
-		for at := 20; at < len(b); at += 1 + at/3 {
+		for i, at := 0, 20; at < len(b); i, at = i+1, at+1+at/2 {
 			flipped := append([]byte(nil), b...)
 			flipped[at] ^= 0x55
-			f.Add(flipped, false, false)
-			f.Add(flipped, true, false)
-			f.Add(flipped, true, true)
+			f.Add(flipped, i%3 > 0, i%3 > 1)
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte, mend, mendIndex bool) {
@@ -64,7 +63,9 @@ func FuzzOpenBytes(f *testing.F) {
 		path := filepath.Join(t.TempDir(), "f.map")
 		for _, readOnly := range []bool{true, false} {
 			require.NoError(t, os.WriteFile(path, b, 0o600))
+			begin := time.Now()
 			tryBytes(t, path, readOnly)
+			require.Less(t, time.Since(begin), 10*time.Second, "no file may take so long")
 		}
 	})
 }

@@ -85,11 +85,11 @@ func (w *walker) fill() (more bool, err error) {
 
 // bucket takes the positions of the next bucket.
 func (w *walker) bucket(at *snapshot) error {
-	bucket, after, end, err := at.s.Index.BucketAt(at.view, at.root, w.next)
+	bucket, after, end, err := at.s.Index.BucketAt(at.root, w.next)
 	if err != nil {
 		return err
 	}
-	w.positions = at.s.Index.Positions(w.positions[:0], at.view, bucket)
+	w.positions = at.s.Index.Positions(w.positions[:0], bucket)
 	w.next, w.last = after, end
 	return nil
 }
@@ -97,10 +97,10 @@ func (w *walker) bucket(at *snapshot) error {
 // some copies a stage of records, touching all before reading the first.
 func (w *walker) some(at *snapshot) error {
 	n := min(stage, len(w.positions))
-	limit := at.s.P.Pages() * pageSize
+	limit, v := at.s.P.Pages()*pageSize, at.s.P.View()
 	for _, p := range w.positions[:n] {
 		if p < limit-8 {
-			w.touched += at.view.Load64(p)
+			w.touched += v.Load64(p)
 		}
 	}
 	for n > 0 && len(w.buf) < fillBytes {
@@ -117,7 +117,7 @@ func (w *walker) some(at *snapshot) error {
 // one copies the entry behind a slot, if the transaction sees it there.
 func (w *walker) one(at *snapshot, position uint64) error {
 	var r tail.Record
-	if err := at.s.Record(at.view, position, &r); err != nil {
+	if err := at.s.Record(position, &r); err != nil {
 		return err
 	}
 	if err := at.visible(&r); err != nil {

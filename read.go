@@ -94,11 +94,10 @@ func (db *DB) GetFunc(key []byte, fn func(value []byte) error) error {
 	return db.pinned(func(at snapshot) error { return at.lend(key, fn) })
 }
 
-// snapshot is a place from which to read: a view, a root and a sequence. It is good for
+// snapshot is a place from which to read: a root and a sequence. It is good for
 // as long as its pin, or the caller's turn, holds; else what it reads must be validated.
 type snapshot struct {
 	s        *recovery.State
-	view     *pager.View
 	root     pager.Ref
 	sequence uint64
 	touched  uint64 // keeps the compiler from leaving out loads that only warm the cache
@@ -108,7 +107,6 @@ type snapshot struct {
 func (db *DB) now() snapshot {
 	at := snapshot{s: db.s, sequence: db.s.Published.Load()}
 	at.root = db.s.Root()
-	at.view = db.s.P.View()
 	return at
 }
 
@@ -174,7 +172,7 @@ func (db *DB) pinned(f func(at snapshot) error) (err error) {
 // ErrNotFound, bare; damage.
 func (at *snapshot) find(hash uint64, key []byte, r *tail.Record) error {
 	x := at.s.Index
-	bucket, inUse, err := x.Find(at.view, at.root, hash, key)
+	bucket, inUse, err := x.Find(at.root, hash, key)
 	if err != nil {
 		return err
 	}
@@ -183,13 +181,13 @@ func (at *snapshot) find(hash uint64, key []byte, r *tail.Record) error {
 
 // probe looks a key up in its bucket. hash is the one in use there.
 func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error {
-	probe := at.s.Index.Probe(at.view, bucket, hash)
+	probe := at.s.Index.Probe(bucket, hash)
 	for {
 		position, ok := probe.Next()
 		if !ok {
 			return errs.ErrNotFound
 		}
-		if err := at.s.Record(at.view, position, r); err != nil {
+		if err := at.s.Record(position, r); err != nil {
 			return err
 		}
 		if !bytes.Equal(r.Key, key) {
@@ -206,7 +204,7 @@ func (at *snapshot) visible(r *tail.Record) error {
 		if r.Previous == 0 {
 			return errs.ErrNotFound
 		}
-		if err := at.s.Record(at.view, r.Previous, r); err != nil {
+		if err := at.s.Record(r.Previous, r); err != nil {
 			return err
 		}
 		if r.Sequence >= own { // each step goes back in the log: no loops, whatever the file says
@@ -280,27 +278,27 @@ func (at *snapshot) getStage(keys [][]byte, from, n int, fn func(i int, value []
 			failed[i] = errs.ErrNotFound
 			continue
 		}
-		buckets[i], hashes[i], failed[i] = x.Find(at.view, at.root, xxhash.Sum64(keys[from+i]), keys[from+i])
+		buckets[i], hashes[i], failed[i] = x.Find(at.root, xxhash.Sum64(keys[from+i]), keys[from+i])
 	}
 	touched := uint64(0)
 	for i := range n {
 		if failed[i] == nil {
-			touched += x.Prefetch(at.view, buckets[i], hashes[i])
+			touched += x.Prefetch(buckets[i], hashes[i])
 		}
 	}
 	var first [stage]uint64
-	limit := at.s.P.Pages() * pager.PageSize
+	limit, v := at.s.P.Pages()*pager.PageSize, at.s.P.View()
 	for i := range n {
 		if failed[i] != nil {
 			continue
 		}
-		probe := x.Probe(at.view, buckets[i], hashes[i])
+		probe := x.Probe(buckets[i], hashes[i])
 		if position, ok := probe.Next(); ok && position < limit-128 {
 			first[i] = position
 		}
 	}
 	for i := range n {
-		touched += at.view.Load64(first[i]) + at.view.Load64(first[i]+64) + at.view.Load64(first[i]+120)
+		touched += v.Load64(first[i]) + v.Load64(first[i]+64) + v.Load64(first[i]+120)
 	}
 	at.touched = touched
 	for i := range n {

@@ -206,7 +206,7 @@ func (tx *Tx) usable() error {
 func (tx *Tx) now() snapshot {
 	if tx.readOnly {
 		at := tx.at
-		at.root, at.view = tx.db.s.Root(), tx.db.s.P.View()
+		at.root = tx.db.s.Root()
 		return at
 	}
 	at := tx.db.now()

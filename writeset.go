@@ -187,13 +187,13 @@ type setRecord struct {
 // bytes are in the file, the slots.
 func (c *setCommit) flush() error {
 	s := c.db.s
-	view, root := s.P.View(), s.Index.Root
+	root := s.Index.Root
 	touched := uint64(0)
 	for i := range c.group {
 		g := &c.group[i]
 		g.hash = xxhash.Sum64(g.op.key)
-		if bucket, inUse, err := s.Index.Find(view, root, g.hash, g.op.key); err == nil {
-			touched += s.Index.Prefetch(view, bucket, inUse)
+		if bucket, inUse, err := s.Index.Find(root, g.hash, g.op.key); err == nil {
+			touched += s.Index.Prefetch(bucket, inUse)
 		}
 	}
 	c.db.scratch.touched = touched

@@ -71,11 +71,11 @@ func (x *Index) corrupt(page pager.PageNo, format string, args ...any) error {
 
 // verify comes to trust a page that this process has not used yet: what the parent
 // says of it must hold, and its sum. It answers what Verified will say from now on.
-func (x *Index) verify(v *pager.View, page pager.PageNo, tag uint16, wholeEpoch uint32) (uint32, error) {
+func (x *Index) verify(page pager.PageNo, tag uint16, wholeEpoch uint32) (uint32, error) {
 	if page < pager.FirstPage || uint64(page) >= x.p.Pages() {
 		return 0, x.corrupt(page, "an index entry leads outside the file")
 	}
-	b := v.Page(page)
+	b := x.p.View().Page(page)
 	epoch := pageEpoch(b)
 	kind := b[offType]
 	switch {
@@ -96,9 +96,9 @@ func (x *Index) verify(v *pager.View, page pager.PageNo, tag uint16, wholeEpoch 
 }
 
 // VerifyRoot makes sure that the root is a directory that can be trusted, and tells how.
-func (x *Index) VerifyRoot(v *pager.View, root pager.Ref) (how uint32, err error) {
+func (x *Index) VerifyRoot(root pager.Ref) (how uint32, err error) {
 	if how = x.p.Verified(root.Page); how == 0 {
-		if how, err = x.verify(v, root.Page, uint16(root.Epoch), root.Epoch); err != nil {
+		if how, err = x.verify(root.Page, uint16(root.Epoch), root.Epoch); err != nil {
 			return 0, err
 		}
 	}
@@ -108,10 +108,12 @@ func (x *Index) VerifyRoot(v *pager.View, root pager.Ref) (how uint32, err error
 	return how, nil
 }
 
-// child loads entry i of a directory and trusts the page behind it.
-func (x *Index) child(v *pager.View, dir pager.PageNo, i uint64) (page pager.PageNo, how uint32, err error) {
+// child loads entry i of a directory and trusts the page behind it. The view is loaded after each page
+// number, so that it is never too small for the page: the file may have been mapped anew, larger.
+func (x *Index) child(dir pager.PageNo, i uint64) (page pager.PageNo, how uint32, err error) {
 	at := uint64(dir)*pager.PageSize + offChildren + 4*i
 	for {
+		v := x.p.View()
 		page = pager.PageNo(v.Load32(at))
 		if uint64(page) < x.p.Pages() {
 			if how = x.p.Verified(page); how != 0 {
@@ -119,7 +121,7 @@ func (x *Index) child(v *pager.View, dir pager.PageNo, i uint64) (page pager.Pag
 			}
 		}
 		tag := childTag(v.Page(dir), int(i))
-		how, err = x.verify(v, page, tag, 0)
+		how, err = x.verify(page, tag, 0)
 		if err == nil || pager.PageNo(v.Load32(at)) == page {
 			return page, how, err
 		}
@@ -129,9 +131,9 @@ func (x *Index) child(v *pager.View, dir pager.PageNo, i uint64) (page pager.Pag
 
 // Find descends to the bucket of a key. hash is the key's first hash. It returns the
 // bucket's byte offset in the file and the hash in use there.
-func (x *Index) Find(v *pager.View, root pager.Ref, hash uint64, key []byte) (bucket, inUse uint64, err error) {
+func (x *Index) Find(root pager.Ref, hash uint64, key []byte) (bucket, inUse uint64, err error) {
 	page, rest := root.Page, hash
-	how, err := x.VerifyRoot(v, root)
+	how, err := x.VerifyRoot(root)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -140,7 +142,7 @@ func (x *Index) Find(v *pager.View, root pager.Ref, hash uint64, key []byte) (bu
 			hash = x.SecondHash(key)
 			rest = hash
 		}
-		if page, how, err = x.child(v, page, rest>>(64-width(how))); err != nil {
+		if page, how, err = x.child(page, rest>>(64-width(how))); err != nil {
 			return 0, 0, err
 		}
 		if how&isDirectory == 0 {
@@ -162,8 +164,8 @@ type Probe struct {
 }
 
 // Probe begins at the home line of a hash.
-func (x *Index) Probe(v *pager.View, bucket, hash uint64) Probe {
-	return Probe{v: v, words: bucket + offWords, tag: tagOf(hash), slot: int(home(hash, x.lines)) * lineSlots, left: x.slots, slots: x.slots}
+func (x *Index) Probe(bucket, hash uint64) Probe {
+	return Probe{v: x.p.View(), words: bucket + offWords, tag: tagOf(hash), slot: int(home(hash, x.lines)) * lineSlots, left: x.slots, slots: x.slots}
 }
 
 // Next returns the position in the next slot with the tag; ok is false where the chain ends.
@@ -186,6 +188,6 @@ func (pr *Probe) Next() (position uint64, ok bool) {
 
 // Prefetch touches the home line of a hash in a bucket, for staged look-ups. The
 // result is of no use but that the compiler keeps the load.
-func (x *Index) Prefetch(v *pager.View, bucket, hash uint64) uint64 {
-	return v.Load64(bucket + offWords + home(hash, x.lines)*(8*lineSlots))
+func (x *Index) Prefetch(bucket, hash uint64) uint64 {
+	return x.p.View().Load64(bucket + offWords + home(hash, x.lines)*(8*lineSlots))
 }

@@ -41,8 +41,8 @@ func addTop(w uint64, depth uint) (uint64, bool) {
 
 // BucketAt finds the bucket that holds a place: its byte offset, and the place
 // behind it. end says that it is the last.
-func (x *Index) BucketAt(v *pager.View, root pager.Ref, at Path) (bucket uint64, after Path, end bool, err error) {
-	how, err := x.VerifyRoot(v, root)
+func (x *Index) BucketAt(root pager.Ref, at Path) (bucket uint64, after Path, end bool, err error) {
+	how, err := x.VerifyRoot(root)
 	if err != nil {
 		return 0, at, false, err
 	}
@@ -51,11 +51,11 @@ func (x *Index) BucketAt(v *pager.View, root pager.Ref, at Path) (bucket uint64,
 		if level == x.levels {
 			rest = at.Second
 		}
-		if page, how, err = x.child(v, page, rest>>(64-width(how))); err != nil {
+		if page, how, err = x.child(page, rest>>(64-width(how))); err != nil {
 			return 0, at, false, err
 		}
 		if how&isDirectory == 0 {
-			after, end = x.next(at, uint(v.Page(page)[offDepth]))
+			after, end = x.next(at, uint(x.p.View().Page(page)[offDepth]))
 			return uint64(page) * pager.PageSize, after, end, nil
 		}
 		rest <<= x.fan
@@ -64,7 +64,8 @@ func (x *Index) BucketAt(v *pager.View, root pager.Ref, at Path) (bucket uint64,
 }
 
 // Positions appends the positions in a bucket's slots to dst.
-func (x *Index) Positions(dst []uint64, v *pager.View, bucket uint64) []uint64 {
+func (x *Index) Positions(dst []uint64, bucket uint64) []uint64 {
+	v := x.p.View()
 	for i := range x.slots {
 		if w := v.Load64(bucket + offWords + 8*uint64(i)); w != wordEmpty && w != wordDead {
 			dst = append(dst, w&positionMask<<3)
@@ -75,15 +76,15 @@ func (x *Index) Positions(dst []uint64, v *pager.View, bucket uint64) []uint64 {
 
 // Visit calls visit for every page that the root leads to, directories before what
 // is below them, each once. It verifies each page as a reader would.
-func (x *Index) Visit(v *pager.View, root pager.Ref, visit func(page pager.PageNo, directory bool, level int, path Path) error) error {
-	how, err := x.VerifyRoot(v, root)
+func (x *Index) Visit(root pager.Ref, visit func(page pager.PageNo, directory bool, level int, path Path) error) error {
+	how, err := x.VerifyRoot(root)
 	if err != nil {
 		return err
 	}
-	return x.visit(v, root.Page, how, 0, Path{}, visit)
+	return x.visit(root.Page, how, 0, Path{}, visit)
 }
 
-func (x *Index) visit(v *pager.View, dir pager.PageNo, trusted uint32, level int, path Path, visit func(pager.PageNo, bool, int, Path) error) error {
+func (x *Index) visit(dir pager.PageNo, trusted uint32, level int, path Path, visit func(pager.PageNo, bool, int, Path) error) error {
 	if err := visit(dir, true, level, path); err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (x *Index) visit(v *pager.View, dir pager.PageNo, trusted uint32, level int
 	}
 	last := dir
 	for i := range uint64(1) << width(trusted) {
-		page, how, err := x.child(v, dir, i)
+		page, how, err := x.child(dir, i)
 		if err != nil {
 			return err
 		}
@@ -102,7 +103,7 @@ func (x *Index) visit(v *pager.View, dir pager.PageNo, trusted uint32, level int
 		last = page
 		below := x.below(path, level, width(trusted), i)
 		if how&isDirectory != 0 {
-			err = x.visit(v, page, how, level+1, below, visit)
+			err = x.visit(page, how, level+1, below, visit)
 		} else {
 			err = visit(page, false, level+1, below)
 		}
@@ -125,9 +126,9 @@ func (x *Index) below(path Path, level int, width uint, i uint64) Path {
 
 // seek moves the cursor to the bucket that holds a place. It belongs to the turn.
 func (x *Index) seek(at Path) error {
-	c, v := &x.cur, x.view()
+	c := &x.cur
 	c.n, c.found, c.slot = 0, false, 0
-	how, err := x.VerifyRoot(v, x.Root)
+	how, err := x.VerifyRoot(x.Root)
 	if err != nil {
 		return err
 	}
@@ -139,7 +140,7 @@ func (x *Index) seek(at Path) error {
 		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page, how, err = x.child(v, page, entry); err != nil {
+		if page, how, err = x.child(page, entry); err != nil {
 			return err
 		}
 		if how&isDirectory == 0 {

@@ -36,9 +36,9 @@ func (x *Index) bytes(page pager.PageNo) []byte { return x.p.View().WritablePage
 
 // descend moves the cursor to the bucket of a key.
 func (x *Index) descend(hash uint64, key []byte) error {
-	c, v := &x.cur, x.view()
+	c := &x.cur
 	c.n, c.first, c.key, c.hash = 0, hash, key, hash
-	how, err := x.VerifyRoot(v, x.Root)
+	how, err := x.VerifyRoot(x.Root)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (x *Index) descend(hash uint64, key []byte) error {
 		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page, how, err = x.child(v, page, entry); err != nil {
+		if page, how, err = x.child(page, entry); err != nil {
 			return err
 		}
 		if how&isDirectory == 0 {

@@ -36,7 +36,7 @@ func (s *State) Account() error {
 			return err
 		}
 	}
-	err := s.Index.Visit(s.P.View(), s.Index.Root, func(page pager.PageNo, _ bool, _ int, _ index.Path) error {
+	err := s.Index.Visit(s.Index.Root, func(page pager.PageNo, _ bool, _ int, _ index.Path) error {
 		return own(freelist.Run{Start: page, Pages: 1}, "the index")
 	})
 	if err != nil {

@@ -158,15 +158,15 @@ func (c *checker) step(bytes uint64) error {
 
 // index walks the buckets: each slot must lead to a record of a key that belongs there.
 func (c *checker) index() error {
-	x, v := c.s.Index, c.s.P.View()
+	x := c.s.Index
 	var positions []uint64
 	for at, end := (index.Path{}), false; !end; {
-		bucket, after, last, err := x.BucketAt(v, c.s.Index.Root, at)
+		bucket, after, last, err := x.BucketAt(c.s.Index.Root, at)
 		if err != nil {
 			// The rest of the order of hashes behind a damaged page is not reached.
 			return c.damage("index", err)
 		}
-		positions = x.Positions(positions[:0], v, bucket)
+		positions = x.Positions(positions[:0], bucket)
 		for _, p := range positions {
 			if err := c.slot(bucket, p); err != nil {
 				return err
@@ -186,16 +186,15 @@ func (c *checker) index() error {
 // slot checks the record behind one slot.
 func (c *checker) slot(bucket, position uint64) error {
 	var r tail.Record
-	v := c.s.P.View()
-	if err := c.s.Record(v, position, &r); err != nil {
+	if err := c.s.Record(position, &r); err != nil {
 		return c.damage("record", err)
 	}
-	home, hash, err := c.s.Index.Find(v, c.s.Index.Root, xxhash.Sum64(r.Key), r.Key)
+	home, hash, err := c.s.Index.Find(c.s.Index.Root, xxhash.Sum64(r.Key), r.Key)
 	if err != nil {
 		return c.damage("index", err)
 	}
 	reached := home == bucket
-	for probe := c.s.Index.Probe(v, home, hash); reached; {
+	for probe := c.s.Index.Probe(home, hash); reached; {
 		p, ok := probe.Next()
 		if reached = ok; p == position {
 			break

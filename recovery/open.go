@@ -235,7 +235,7 @@ func filePages(size int64, g pager.Geometry) uint64 {
 
 // matches reports whether the record at position has the key, and keeps it as s.Matched.
 func (s *State) matches(position uint64, key []byte) (bool, error) {
-	if err := s.Record(s.P.View(), position, &s.Matched); err != nil {
+	if err := s.Record(position, &s.Matched); err != nil {
 		return false, err
 	}
 	return string(s.Matched.Key) == string(key), nil
@@ -244,7 +244,7 @@ func (s *State) matches(position uint64, key []byte) (bool, error) {
 // keyAt reads the key of the record at position.
 func (s *State) keyAt(position uint64) ([]byte, error) {
 	var r tail.Record
-	if err := s.Record(s.P.View(), position, &r); err != nil {
+	if err := s.Record(position, &r); err != nil {
 		return nil, err
 	}
 	return r.Key, nil
@@ -252,10 +252,10 @@ func (s *State) keyAt(position uint64) ([]byte, error) {
 
 // Record reads the record at a position that a slot or a link gave, as far as its header
 // sum: key, kind and sequence may be believed, the value not yet.
-func (s *State) Record(v *pager.View, position uint64, r *tail.Record) error {
-	limit := s.P.Pages() * pager.PageSize
-	if position+tail.HeaderBytes <= limit && limit <= v.Size() {
-		if salt := s.Tail.Salt(position); salt != 0 && tail.ParseHeader(v, position, salt, limit, r) {
+func (s *State) Record(position uint64, r *tail.Record) error {
+	limit := s.P.Pages() * pager.PageSize // before the view: that is never shorter then
+	if position+tail.HeaderBytes <= limit {
+		if salt := s.Tail.Salt(position); salt != 0 && tail.ParseHeader(s.P.View(), position, salt, limit, r) {
 			return nil
 		}
 	}
