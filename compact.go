@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -25,7 +26,7 @@ const (
 // Compact moves what is alive out of every segment that holds garbage, and makes the checkpoints that free
 // the space for new records. It runs beside readers and writers, in small steps, until done or until
 // ctx is. The file itself becomes shorter at Close. Compaction also runs by itself when
-// garbage exceeds 40 % of the log.
+// garbage exceeds 40 % of the log. Inside Update it would wait for itself.
 func (db *DB) Compact(ctx context.Context) error {
 	if err := db.writable(); err != nil {
 		return err
@@ -41,27 +42,35 @@ func (db *DB) Compact(ctx context.Context) error {
 // compact works until garbage is at most percent of the log. checkpointMu is held.
 func (db *DB) compact(ctx context.Context, percent int) error {
 	skip := map[uint64]bool{} // salts of segments that cannot be retired now
-	for moved := 0; ; moved++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	retired := 0              // since the last checkpoints
+	for {
 		g, ok := db.emptiest(skip, percent)
-		if !ok {
+		if !ok || ctx.Err() != nil {
 			break
 		}
-		if err := db.compactSegment(ctx, &g); err != nil {
-			if !errors.Is(err, errKept) {
-				return err
-			}
+		err := db.compactSegment(ctx, &g)
+		switch {
+		case err == nil:
+			retired++
+		case errors.Is(err, errKept):
 			skip[g.Salt] = true
+		case errors.Is(err, errs.ErrFull) && retired > 0: // what has been retired makes room
+		default:
+			return err
 		}
-		if moved%16 == 15 {
-			if err := db.checkpointLocked(false); err != nil {
+		if retired >= 16 || err != nil && retired > 0 {
+			if err := db.release(); err != nil {
 				return err
 			}
+			retired = 0
 		}
 	}
-	// A segment retired in this epoch is free when this checkpoint is the newer and the next one too.
+	return errors.Join(ctx.Err(), db.release())
+}
+
+// release makes the checkpoints that free what is retired: a segment retired in this epoch is free when the next
+// one is the newer and, at the latest, when it is the older.
+func (db *DB) release() error {
 	for range 2 {
 		if db.s.Free.Stats().Pending == 0 {
 			return nil
@@ -160,7 +169,7 @@ func (c *compaction) step() (done bool, err error) {
 		return false, err
 	}
 	if len(c.group) > 0 {
-		if err := db.admit(len(c.group), bytes, largest, true); err != nil {
+		if err := db.admit(len(c.group), bytes, largest, recovery.Upkeep); err != nil {
 			return false, err
 		}
 		if err := c.move(); err != nil {
@@ -286,7 +295,7 @@ func (c *compaction) retire() (err error) {
 		return errKept
 	}
 	size := tail.Size(0, 16)
-	if err := db.admit(1, size, size, true); err != nil {
+	if err := db.admit(1, size, size, recovery.Upkeep); err != nil {
 		return err
 	}
 	var value [16]byte

@@ -148,6 +148,7 @@ func (db *DB) Sync() error {
 // Checkpoint makes the index durable up to now, so that an open after a crash has nothing to
 // replay, and releases space. Checkpoints run by themselves when the log since the last one
 // has grown; there is seldom a reason to call it. A map in which nothing was written writes nothing.
+// Inside Update it would wait for itself.
 func (db *DB) Checkpoint() error {
 	if err := db.ready(); err != nil {
 		return err
@@ -210,6 +211,9 @@ func (db *DB) seal(clean bool) (*recovery.Checkpoint, error) {
 	if _, begun := db.s.Life(); !begun {
 		return nil, nil
 	}
+	if err := db.s.MaySeal(); err != nil {
+		return nil, errs.At(db.s.P.Path(), "checkpoint", err)
+	}
 	c := db.s.Seal()
 	if clean {
 		c.MarkClean()
@@ -230,6 +234,9 @@ func (db *DB) writeCheckpoint(c *recovery.Checkpoint) error {
 	if err := db.s.P.Failed(); err != nil {
 		return err
 	}
+	if err := db.s.P.CheckPath(); err != nil {
+		return db.dur.fail(err)
+	}
 	db.dur.advanceTo(c.LSN())
 	if err := c.WriteMeta(); err != nil {
 		return db.dur.fail(err)
@@ -247,15 +254,15 @@ func (db *DB) Close() error {
 	if db.closed.Swap(true) {
 		return nil
 	}
-	db.background.stop()
-	db.checkpointMu.Lock()
-	defer db.checkpointMu.Unlock()
 	watch := time.AfterFunc(10*time.Second, func() {
 		db.log.Warn("mapfile: Close waits", "readers", db.pins.count())
 	})
 	defer watch.Stop()
 	db.turn.Lock()
-	db.turn.Unlock() //nolint:staticcheck // the last writer is out: later ones find the map closed
+	db.turn.Unlock() //nolint:staticcheck // the last writer is out: later ones find the map closed, and start nothing
+	db.background.stop()
+	db.checkpointMu.Lock()
+	defer db.checkpointMu.Unlock()
 	db.waitPins()
 	err := db.guarded(db.closeState)
 	db.dur.syncMu.Lock() // a sync that is still under way ends before its file does
@@ -280,12 +287,12 @@ func (db *DB) closeState() error {
 	if _, begun := db.s.Life(); !begun {
 		return nil
 	}
-	if err := db.tidy(); err != nil {
-		return err
+	if err := db.tidy(); err != nil && db.s.P.Failed() == nil {
+		db.log.Warn("mapfile: Close could not tidy up", "error", err) // space only
 	}
 	for range 2 {
 		if err := db.checkpointLocked(true); err != nil {
-			return fmt.Errorf("checkpoint: %w", err)
+			return errors.Join(fmt.Errorf("checkpoint: %w", err), db.dur.sync(db.dur.appended.Load()))
 		}
 	}
 	return db.s.Shrink()

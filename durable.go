@@ -48,6 +48,7 @@ type demand struct {
 func (d *durability) init(s *recovery.State) {
 	d.s, d.fileSalt = s, s.Meta().FileSalt
 	d.changed.L = &d.mu
+	s.P.OnFail = d.wake
 	d.appended.Store(s.Tail.LSN)
 	d.synced.Store(s.Tail.LSN)
 	d.publish(s.Tail.Sequence, s.Keys)
@@ -211,11 +212,11 @@ func (d *durability) advanceTo(end uint64) {
 	d.mu.Unlock()
 }
 
-// fail makes the map failed and wakes who waits for a publication that will not come.
-func (d *durability) fail(cause error) error {
-	err := d.s.P.Fail(cause)
+// fail makes the map failed; who waits for a publication that will not come wakes up.
+func (d *durability) fail(cause error) error { return d.s.P.Fail(cause) }
+
+func (d *durability) wake() {
 	d.mu.Lock()
 	d.changed.Broadcast()
 	d.mu.Unlock()
-	return err
 }

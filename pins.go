@@ -26,19 +26,40 @@ type pinCell struct {
 // acquire pins the current generation. The caller loads published and root afterwards, never before.
 func (p *pins) acquire(generation *atomic.Uint64) *pinCell {
 	for {
-		if all := p.blocks.Load(); all != nil {
-			for _, block := range *all {
-				at := rand.Uint32()
-				for i := range uint32(len(block)) {
-					c := &block[(at+i)%uint32(len(block))]
-					if c.generation.Load() == 0 && c.generation.CompareAndSwap(0, generation.Load()) {
-						return c
-					}
-				}
-			}
+		// The generation is stored as it is now: an older one would only hold more back.
+		if c := p.claim(generation.Load()); c != nil {
+			return c
 		}
 		p.grow()
 	}
+}
+
+// acquireAt pins a generation that is pinned already.
+func (p *pins) acquireAt(generation uint64) *pinCell {
+	for {
+		if c := p.claim(max(generation, 1)); c != nil {
+			return c
+		}
+		p.grow()
+	}
+}
+
+// claim stores a generation in a free cell; nil if there is none.
+func (p *pins) claim(generation uint64) *pinCell {
+	all := p.blocks.Load()
+	if all == nil {
+		return nil
+	}
+	for _, block := range *all {
+		at := rand.Uint32()
+		for i := range uint32(len(block)) {
+			c := &block[(at+i)%uint32(len(block))]
+			if c.generation.Load() == 0 && c.generation.CompareAndSwap(0, generation) {
+				return c
+			}
+		}
+	}
+	return nil
 }
 
 func (p *pins) grow() {

@@ -39,10 +39,10 @@ func (db *DB) AppendGet(dst, key []byte) ([]byte, error) {
 	}
 	hash := xxhash.Sum64(key)
 	for range optimisticTries {
+		g := db.s.Generation.Load() // before ready: Close raises it behind closed
 		if err := db.ready(); err != nil {
 			return dst, err
 		}
-		g := db.s.Generation.Load()
 		out, err := db.tryGet(dst, hash, key, g)
 		fence()
 		if db.s.Generation.Load() == g {
@@ -71,10 +71,10 @@ func (db *DB) Has(key []byte) (bool, error) {
 		return err == nil, err
 	}
 	for range optimisticTries {
+		g := db.s.Generation.Load() // before ready: Close raises it behind closed
 		if err := db.ready(); err != nil {
 			return false, err
 		}
-		g := db.s.Generation.Load()
 		err := db.tryHas(hash, key, g)
 		fence()
 		if db.s.Generation.Load() == g {

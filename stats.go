@@ -51,7 +51,8 @@ type RecoveryStats struct {
 	Duration       time.Duration // of the whole Open
 }
 
-// Stats reports on the map. It takes the writer's turn for a moment. After Close it is zero.
+// Stats reports on the map. It takes the writer's turn for a moment: inside Update it would wait for itself.
+// After Close it is zero.
 func (db *DB) Stats() Stats {
 	pin := db.pins.acquire(&db.s.Generation)
 	defer pin.release()
@@ -66,7 +67,7 @@ func (db *DB) Stats() Stats {
 		st.FileSize, st.Allocated = info.Size, info.Blocks
 	}
 	free := db.s.Free.Stats()
-	st.FreeBytes, st.PendingBytes = int64(free.Free)*pageSize, int64(free.Pending+free.Due)*pageSize
+	st.FreeBytes, st.PendingBytes = int64(free.Free+db.s.DryPages())*pageSize, int64(free.Pending+free.Due)*pageSize
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	st.Tombstones, st.Sequence = db.s.Tombstones, db.s.Tail.Sequence

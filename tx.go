@@ -176,7 +176,7 @@ func (tx *Tx) Commit() error {
 		return nil
 	}
 	db, demanded := tx.db, tx.sync == SyncAlways
-	if err := tx.resolveDeletes(); err != nil {
+	if err := tx.resolveAll(); err != nil {
 		return err
 	}
 	at := tx.began
@@ -270,6 +270,14 @@ func (tx *Tx) guarded(f func(at snapshot) error) (err error) {
 			err = tx.db.damage(tx.db.s.P.Fault(r))
 		}
 	}()
+	if tx.readOnly {
+		// A pin of its own: another goroutine may end the transaction meanwhile.
+		pin := tx.db.pins.acquireAt(tx.pin.generation.Load())
+		defer pin.release()
+		if tx.state.done() {
+			return errs.ErrTxDone
+		}
+	}
 	return f(tx.now())
 }
 
@@ -356,14 +364,36 @@ func (tx *Tx) resolve(o *op) error {
 	return nil
 }
 
-// resolveDeletes finds out which deletions a commit must append.
-func (tx *Tx) resolveDeletes() error {
-	for i := range tx.set.ops {
-		if o := &tx.set.ops[i]; o.deleted && tx.set.isNewest(i) {
-			if err := tx.resolve(o); err != nil {
+// resolveAll looks up all keys of the set, before anything is appended: damage that stands in the way is found while
+// nothing has changed, and which deletions count is known. It goes in stages, as GetMany does.
+func (tx *Tx) resolveAll() error {
+	ops := tx.set.ops
+	for from := 0; from < len(ops); from += stage {
+		group := ops[from:min(from+stage, len(ops))]
+		if len(ops) > 1 {
+			if err := tx.guarded(func(at snapshot) error { return at.warm(group) }); err != nil {
 				return err
 			}
 		}
+		for i := range group {
+			if tx.set.isNewest(from + i) {
+				if err := tx.resolve(&group[i]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// warm touches the buckets of a group of keys.
+func (at *snapshot) warm(group []op) error {
+	for i := range group {
+		bucket, inUse, err := at.s.Index.Find(at.root, xxhash.Sum64(group[i].key), group[i].key)
+		if err != nil {
+			return err
+		}
+		at.touched += at.s.Index.Prefetch(bucket, inUse)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -81,7 +82,10 @@ func (db *DB) takeTurnFor(hash uint64, key []byte) {
 	if db.turn.TryLock() {
 		return
 	}
-	_ = db.tryHas(hash, key, db.s.Generation.Load())
+	g := db.s.Generation.Load()
+	if db.ready() == nil {
+		_ = db.tryHas(hash, key, g)
+	}
 	db.turn.Lock()
 }
 
@@ -122,7 +126,11 @@ func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at plac
 		oldSize = int64(db.s.Matched.Size())
 	}
 	size := tail.Size(len(key), uint64(len(value)))
-	if err := db.admit(1, size, size, kind == tail.KindDelete); err != nil {
+	urgency := recovery.Ordinary
+	if kind == tail.KindDelete {
+		urgency = recovery.Urgent
+	}
+	if err := db.admit(1, size, size, urgency); err != nil {
 		return at, err
 	}
 	b := db.newBatch(db.opts.Sync == SyncAlways)
@@ -154,11 +162,11 @@ func (db *DB) writeFault(r any) error {
 }
 
 // admit makes room for a commit, and begins the life with the first. The turn is held.
-func (db *DB) admit(records int, bytes, largest uint64, urgent bool) error {
+func (db *DB) admit(records int, bytes, largest uint64, urgency recovery.Urgency) error {
 	if db.s.Tail.Sequence >= tail.MaxSequence {
 		return errs.At(db.s.P.Path(), "", errs.Join(errs.ErrFull, errors.New("sequences are used up")))
 	}
-	if err := db.s.Admit(records, bytes, largest, urgent); err != nil {
+	if err := db.s.Admit(records, bytes, largest, urgency); err != nil {
 		return errs.At(db.s.P.Path(), "", err)
 	}
 	if _, begun := db.s.Life(); !begun {
@@ -204,11 +212,13 @@ func (b *batch) append(alive bool) error {
 		if mark := b.db.dur.synced.Load(); mark > b.db.lastMark {
 			r.Flags |= tail.FlagMark
 			r.Extra = mark
-			b.db.lastMark = mark
 		}
 	}
 	if err := b.db.s.Tail.Append(r); err != nil {
 		return err
+	}
+	if r.Flags&tail.FlagMark != 0 {
+		b.db.lastMark = r.Extra
 	}
 	b.appended++
 	return nil
@@ -217,7 +227,7 @@ func (b *batch) append(alive bool) error {
 // abandon ends a batch that could not be appended whole. If nothing was stored its sequence is given back.
 func (b *batch) abandon(cause error) error {
 	t := b.db.s.Tail
-	if now, _ := t.Position(); b.appended == 0 && now == b.began && errors.Is(cause, errs.ErrFull) {
+	if now, _ := t.Position(); b.appended == 0 && now == b.began && (errors.Is(cause, errs.ErrFull) || errors.Is(cause, errs.ErrCorrupt)) {
 		t.Sequence--
 		return errs.At(b.db.s.P.Path(), "", cause)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -135,15 +136,17 @@ func (db *DB) appendSet(w *writeSet, n int, demanded bool) (at place, err error)
 	}()
 	c := setCommit{db: db, set: w, left: n}
 	var bytes, largest uint64
-	urgent := true
+	urgency := recovery.Urgent
 	for i := range w.ops {
 		if w.counts(i) {
 			size := tail.Size(len(w.ops[i].key), uint64(len(w.ops[i].value)))
 			bytes, largest = bytes+size, max(largest, size)
-			urgent = urgent && w.ops[i].deleted
+			if !w.ops[i].deleted {
+				urgency = recovery.Ordinary
+			}
 		}
 	}
-	if err := db.admit(n, bytes, largest, urgent); err != nil {
+	if err := db.admit(n, bytes, largest, urgency); err != nil {
 		return at, err
 	}
 	c.batch = db.newBatch(demanded)

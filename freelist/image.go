@@ -66,6 +66,12 @@ func (im *Image) MarkUsed(r Run) {
 	}
 }
 
+// MarkFree counts r, which was in use at the snapshot, as free.
+func (im *Image) MarkFree(r Run) {
+	im.settle()
+	im.free(r)
+}
+
 // free counts the pages of r as free.
 func (im *Image) free(r Run) {
 	for p := range im.sp.parts(r) {

@@ -70,8 +70,9 @@ func (x *Index) corrupt(page pager.PageNo, format string, args ...any) error {
 }
 
 // verify comes to trust a page that this process has not used yet: what the parent
-// says of it must hold, and its sum. It answers what Verified will say from now on.
-func (x *Index) verify(page pager.PageNo, tag uint16, wholeEpoch uint32) (uint32, error) {
+// says of it must hold, and its sum, and it must fit its place: level directories lie above it,
+// the last of which resolves width bits. It answers what Verified will say from now on.
+func (x *Index) verify(page pager.PageNo, tag uint16, wholeEpoch uint32, level int, width uint) (uint32, error) {
 	if page < pager.FirstPage || uint64(page) >= x.p.Pages() {
 		return 0, x.corrupt(page, "an index entry leads outside the file")
 	}
@@ -85,20 +86,43 @@ func (x *Index) verify(page pager.PageNo, tag uint16, wholeEpoch uint32) (uint32
 		return 0, x.corrupt(page, "index page of epoch %d stands where another was expected", epoch)
 	case binary.LittleEndian.Uint64(b) != Sum(b, x.FileSalt, page, epoch):
 		return 0, x.corrupt(page, "the sum of the index page does not hold")
-	case kind == TypeBucket && (pageCount(b) > x.slots || int(b[offDepth]) > 2*x.levels*int(x.fan)):
-		return 0, x.corrupt(page, "bucket of %d slots at depth %d", pageCount(b), b[offDepth])
-	case kind == TypeDirectory && uint(b[offWidth]) > x.fan:
-		return 0, x.corrupt(page, "directory page that resolves %d bits", b[offWidth])
+	case kind == TypeBucket && !x.plausible(b, level, width):
+		return 0, x.corrupt(page, "bucket of %d slots, %d dead, at depth %d below %d directories", pageCount(b), pageDead(b), b[offDepth], level)
+	case kind == TypeDirectory && (uint(b[offWidth]) > x.fan || int(b[offLevel]) != level || level > 0 && width != x.fan):
+		return 0, x.corrupt(page, "directory page of level %d that resolves %d bits below %d directories", b[offLevel], b[offWidth], level)
 	}
 	how := trust(b)
-	x.p.SetVerified(page, how)
+	x.p.Trust(page, how)
 	return how, nil
+}
+
+// plausible reports whether a bucket can stand below so many directories, the last of which resolves width
+// bits, and whether its slots are what its header says: loops over chains rely on an empty one.
+func (x *Index) plausible(b []byte, level int, width uint) bool {
+	if level == 0 {
+		return false
+	}
+	least := uint(level-1) * x.fan
+	if depth := uint(b[offDepth]); depth < least || depth > least+width {
+		return false
+	}
+	used, dead := 0, 0
+	for i := range x.slots {
+		switch slotWord(b, i) {
+		case wordEmpty:
+			continue
+		case wordDead:
+			dead++
+		}
+		used++
+	}
+	return used == pageCount(b) && dead == pageDead(b) && used < x.slots
 }
 
 // VerifyRoot makes sure that the root is a directory that can be trusted, and tells how.
 func (x *Index) VerifyRoot(root pager.Ref) (how uint32, err error) {
 	if how = x.p.Verified(root.Page); how == 0 {
-		if how, err = x.verify(root.Page, uint16(root.Epoch), root.Epoch); err != nil {
+		if how, err = x.verify(root.Page, uint16(root.Epoch), root.Epoch, 0, 0); err != nil {
 			return 0, err
 		}
 	}
@@ -109,8 +133,9 @@ func (x *Index) VerifyRoot(root pager.Ref) (how uint32, err error) {
 }
 
 // child loads entry i of a directory and trusts the page behind it. The view is loaded after each page
-// number, so that it is never too small for the page: the file may have been mapped anew, larger.
-func (x *Index) child(dir pager.PageNo, i uint64) (page pager.PageNo, how uint32, err error) {
+// number, so that it is never too small for the page: the file may have been mapped anew, larger. The directory
+// is of a level and resolves width bits.
+func (x *Index) child(dir pager.PageNo, level int, width uint, i uint64) (page pager.PageNo, how uint32, err error) {
 	at := uint64(dir)*pager.PageSize + offChildren + 4*i
 	for {
 		v := x.p.View()
@@ -121,7 +146,10 @@ func (x *Index) child(dir pager.PageNo, i uint64) (page pager.PageNo, how uint32
 			}
 		}
 		tag := childTag(v.Page(dir), int(i))
-		how, err = x.verify(page, tag, 0)
+		how, err = x.verify(page, tag, 0, level+1, width)
+		if err != nil && uint64(page) < x.p.Pages() && x.p.Verified(page) != 0 {
+			continue // a writer came between, and trusts it
+		}
 		if err == nil || pager.PageNo(v.Load32(at)) == page {
 			return page, how, err
 		}
@@ -142,7 +170,7 @@ func (x *Index) Find(root pager.Ref, hash uint64, key []byte) (bucket, inUse uin
 			hash = x.SecondHash(key)
 			rest = hash
 		}
-		if page, how, err = x.child(page, rest>>(64-width(how))); err != nil {
+		if page, how, err = x.child(page, level, width(how), rest>>(64-width(how))); err != nil {
 			return 0, 0, err
 		}
 		if how&isDirectory == 0 {

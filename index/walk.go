@@ -51,7 +51,7 @@ func (x *Index) BucketAt(root pager.Ref, at Path) (bucket uint64, after Path, en
 		if level == x.levels {
 			rest = at.Second
 		}
-		if page, how, err = x.child(page, rest>>(64-width(how))); err != nil {
+		if page, how, err = x.child(page, level, width(how), rest>>(64-width(how))); err != nil {
 			return 0, at, false, err
 		}
 		if how&isDirectory == 0 {
@@ -93,7 +93,7 @@ func (x *Index) visit(dir pager.PageNo, trusted uint32, level int, path Path, vi
 	}
 	last := dir
 	for i := range uint64(1) << width(trusted) {
-		page, how, err := x.child(dir, i)
+		page, how, err := x.child(dir, level, width(trusted), i)
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (x *Index) seek(at Path) error {
 		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page, how, err = x.child(page, entry); err != nil {
+		if page, how, err = x.child(page, c.n-1, width(how), entry); err != nil {
 			return err
 		}
 		if how&isDirectory == 0 {

@@ -51,7 +51,7 @@ func (x *Index) descend(hash uint64, key []byte) error {
 		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page, how, err = x.child(page, entry); err != nil {
+		if page, how, err = x.child(page, c.n-1, width(how), entry); err != nil {
 			return err
 		}
 		if how&isDirectory == 0 {

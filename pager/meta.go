@@ -167,6 +167,9 @@ func decodeMeta(b []byte, which int) (*Meta, error) {
 	return m, m.plausible(le.Uint32(b[20:]))
 }
 
+// maxUnits bounds the number of units, and with it the memory that opening a file takes.
+const maxUnits = (MaxPages + 1) / 512
+
 // plausible refuses what no program of ours writes, so that nothing later divides by zero or allocates without bound.
 func (m *Meta) plausible(pageSize uint32) error {
 	switch {
@@ -174,9 +177,9 @@ func (m *Meta) plausible(pageSize uint32) error {
 		return fmt.Errorf("page size %d", pageSize)
 	case m.BucketLines < 1 || m.BucketLines > 50 || m.FillPercent < 1 || m.FillPercent > 99 || m.FanoutBits < 1 || m.FanoutBits > 9:
 		return fmt.Errorf("bucket of %d lines, %d %% full, fan-out of %d bits", m.BucketLines, m.FillPercent, m.FanoutBits)
-	case m.SmallPages < 1 || m.UnitPages < m.SmallPages || m.UnitPages%m.SmallPages != 0 || m.UnitPages > 1<<20:
+	case m.SmallPages < 1 || m.UnitPages < max(m.SmallPages, uint32(FirstPage)) || m.UnitPages%m.SmallPages != 0 || m.UnitPages > 1<<20:
 		return fmt.Errorf("units of %d and %d pages", m.UnitPages, m.SmallPages)
-	case m.Pages < uint64(FirstPage) || m.Pages > MaxPages:
+	case m.Pages < uint64(FirstPage) || m.Pages > MaxPages || m.Pages/uint64(m.UnitPages) > maxUnits:
 		return fmt.Errorf("file of %d pages", m.Pages)
 	case uint64(m.Root.Page) >= m.Pages || uint64(m.Image.Page) >= m.Pages || m.ImageBytes > (m.Pages-uint64(m.Image.Page))*PageSize:
 		return fmt.Errorf("root %d or image %d outside the file", m.Root.Page, m.Image.Page)

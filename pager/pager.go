@@ -47,6 +47,9 @@ type Pager struct {
 	verified *Sparse32 // per page: how this process came to trust it, see index
 	failed   atomic.Pointer[error]
 
+	// OnFail, if set, is called once, when the map fails: who waits for it to go on must wake up.
+	OnFail func()
+
 	growMu   sync.Mutex // growth, cutting, preparing; below every other lock but the seam's
 	fileEnd  uint64     // bytes of the file that are there, at least pages
 	prepared *Sparse32  // per unit: 1 if allocated and populated in this life
@@ -75,13 +78,19 @@ func (p *Pager) MaxPages() uint64 { return p.maxPages }
 // Only page numbers below Pages may be asked for.
 func (p *Pager) Verified(n PageNo) uint32 { return p.verified.Load(uint64(n)) }
 
-// SetVerified notes that a page was verified or built by this process.
+// Trust notes that a page was verified, unless something is noted of it: a reader that was held up
+// since it looked must not overwrite what the page's next life has noted.
+func (p *Pager) Trust(n PageNo, how uint32) { p.verified.CompareAndSwap(uint64(n), 0, how) }
+
+// SetVerified notes that a page was built by this process, or with 0 that it is free.
 func (p *Pager) SetVerified(n PageNo, how uint32) { p.verified.Store(uint64(n), how) }
 
 // Fail makes the map ErrFailed for good; the first cause stays. It returns the error that every call answers from now on.
 func (p *Pager) Fail(cause error) error {
 	err := errs.At(p.path, "", errs.Join(errs.ErrFailed, cause))
-	p.failed.CompareAndSwap(nil, &err)
+	if p.failed.CompareAndSwap(nil, &err) && p.OnFail != nil {
+		p.OnFail()
+	}
 	return *p.failed.Load()
 }
 

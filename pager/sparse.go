@@ -40,6 +40,12 @@ func (s *Sparse32) Store(i uint64, x uint32) {
 	atomic.StoreUint32((*uint32)(unsafe.Add(s.base, i*4)), x)
 }
 
+// CompareAndSwap sets word i to x if it is was. i must be below Len.
+func (s *Sparse32) CompareAndSwap(i uint64, was, x uint32) bool {
+	// Sound: as in Load.
+	return atomic.CompareAndSwapUint32((*uint32)(unsafe.Add(s.base, i*4)), was, x)
+}
+
 // Free gives the memory back. Nothing may touch the array afterwards.
 func (s *Sparse32) Free() { s.free() }
 

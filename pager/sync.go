@@ -73,6 +73,9 @@ func (p *Pager) WriteZeros(from, to uint64) error {
 	zeros := make([]byte, p.Geo.UnitBytes())
 	for at := from * PageSize; at < to*PageSize; at += uint64(len(zeros)) {
 		if err := p.ahead.WriteSync(zeros[:min(uint64(len(zeros)), to*PageSize-at)], int64(at)); err != nil {
+			if isFull(err) {
+				return noRoom("write ahead", err)
+			}
 			return p.Fail(err)
 		}
 	}

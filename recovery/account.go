@@ -31,6 +31,11 @@ func (s *State) Account() error {
 	if err := own(s.image, "the images"); err != nil {
 		return err
 	}
+	for _, r := range s.dry {
+		if err := own(r, "the units put aside"); err != nil {
+			return err
+		}
+	}
 	for _, g := range s.Tail.Segments() {
 		if err := own(freelist.Run{Start: g.Start, Pages: g.Pages}, "a segment"); err != nil {
 			return err

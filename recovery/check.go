@@ -105,7 +105,7 @@ func (c *checker) run(o *Options) error {
 			return err
 		}
 	}
-	if err := c.s.recover(o); err != nil {
+	if err := c.s.guardedRecover(o); err != nil {
 		return c.damage("log", err)
 	}
 	for _, at := range c.s.Report.Damaged {

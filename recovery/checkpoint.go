@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/index"
@@ -18,6 +19,7 @@ type Checkpoint struct {
 	s      *State
 	meta   pager.Meta
 	images *images
+	dry    []freelist.Run
 	run    freelist.Run // of the images, once they have pages
 	done   bool         // the meta page is written
 }
@@ -27,6 +29,15 @@ func (c *Checkpoint) LSN() uint64 { return c.meta.LSN }
 
 // Sequence is that of the last commit before the seal.
 func (c *Checkpoint) Sequence() uint64 { return c.meta.Sequence }
+
+// MaySeal refuses more seals when many in a row could not be made durable (for want of room): a life keeps its
+// epochs below those of the life after it.
+func (s *State) MaySeal() error {
+	if s.Index.Epoch-s.meta.Epoch >= maxEpochs {
+		return errs.Join(errs.ErrFull, errors.New("too many checkpoints have failed: close and reopen"))
+	}
+	return nil
+}
 
 // Seal fixes the content of a checkpoint, between two commits, under the writer's turn.
 // It is an instant: what is retired or copied from here on belongs to the next epoch
@@ -38,7 +49,9 @@ func (s *State) Seal() *Checkpoint {
 	}
 	was := s.Index.Epoch
 	s.unsum = append(s.unsum, sealed{s.Index.Seal(was + 1), was})
-	c := &Checkpoint{s: s, images: &images{s.Free.Snapshot(), s.Tail.Entries()}}
+	s.growMu.Lock() // no unit is on its way from the dry ones to the free space
+	c := &Checkpoint{s: s, images: &images{s.Free.Snapshot(), s.Tail.Entries()}, dry: slices.Clone(s.dry)}
+	s.growMu.Unlock()
 	m := s.meta
 	m.Number++
 	m.Epoch, m.Life = was+1, s.life
@@ -68,6 +81,9 @@ func (c *Checkpoint) Store() error {
 	for _, u := range s.unsum {
 		s.Index.StoreSums(u.pages, u.epoch)
 	}
+	for _, r := range c.dry {
+		c.images.free.MarkFree(r)
+	}
 	n := c.images.pagesNeeded()
 	page, err := s.allocImage(n)
 	if err != nil {
@@ -89,7 +105,7 @@ func (c *Checkpoint) Store() error {
 func (s *State) allocImage(n uint32) (pager.PageNo, error) {
 	for {
 		if page, ok := s.Free.AllocRun(n); ok {
-			return page, s.P.Prepare(page, n)
+			return s.prepared(page, n)
 		}
 		if err := s.Grow(uint64(n)); err != nil {
 			return 0, err
@@ -164,11 +180,20 @@ func (s *State) BeginLife() error {
 	s.life = s.meta.Life + 1
 	s.Tail.Life = s.life
 	if err := s.Tail.Begin(); err != nil {
-		return err
+		if errors.Is(err, errs.ErrFull) {
+			return err
+		}
+		return s.P.Fail(err)
 	}
 	c := s.Seal()
 	if err := c.Store(); err != nil {
-		return s.P.Fail(err) // the segment and the image are half taken: reopening finds the file as it was
+		if !errors.Is(err, errs.ErrFull) {
+			return s.P.Fail(err)
+		}
+		c.Release() // nothing durable knows of the segment
+		g := s.Tail.Unbegin()
+		s.Free.Free(freelist.Run{Start: g.Start, Pages: g.Pages})
+		return err
 	}
 	if err := c.Sync(); err != nil {
 		return err
@@ -225,6 +250,10 @@ func (s *State) Shrink() error {
 			}
 		}
 	}
+	for _, r := range s.dry {
+		s.Free.Free(r)
+	}
+	s.dry = nil
 	for _, r := range s.Free.FreeUnitRuns() {
 		if err := s.P.Punch(r.Start, r.Pages); err != nil {
 			return err

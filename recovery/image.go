@@ -36,9 +36,13 @@ func (im *images) encode(page pager.PageNo, epoch uint32, fileSalt uint64) []byt
 	return b
 }
 
+// maxImageBytes bounds what opening a file reads at once: at worst some 16 bytes for each page of a
+// file of 256 GiB, in practice kilobytes.
+const maxImageBytes = 1 << 30
+
 // readImages reads and verifies the images that a meta page names. The error is the reason.
 func readImages(f pager.File, m *pager.Meta) (*images, error) {
-	if m.ImageBytes < index.HeaderBytes {
+	if m.ImageBytes < index.HeaderBytes || m.ImageBytes > maxImageBytes {
 		return nil, fmt.Errorf("images of %d bytes", m.ImageBytes)
 	}
 	info, err := f.Stat()
@@ -60,7 +64,10 @@ func readImages(f pager.File, m *pager.Meta) (*images, error) {
 	if err != nil {
 		return nil, err
 	}
-	segments, err := tail.ReadEntries(rest, free.Pages())
+	if free.Pages() > m.Pages {
+		return nil, fmt.Errorf("image of %d pages of a file of %d", free.Pages(), m.Pages)
+	}
+	segments, err := tail.ReadEntries(rest, min(free.Pages(), uint64(info.Size)/pager.PageSize))
 	if err != nil {
 		return nil, err
 	}

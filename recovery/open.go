@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"github.com/mapfile-db/mapfile/freelist"
@@ -90,12 +91,24 @@ func Open(o Options) (*State, error) {
 		_ = f.File.Close() // what went wrong before matters
 		return nil, errs.At(f.Path, "open", err)
 	}
-	if err := s.recover(&o); err != nil {
+	if err := s.guardedRecover(&o); err != nil {
 		_ = s.Close()
 		return nil, errs.At(f.Path, "recover", err)
 	}
 	s.Report.Duration = time.Since(begin)
 	return s, nil
+}
+
+// guardedRecover is recover under the fault guard: none of the caller's code runs in it.
+func (s *State) guardedRecover(o *Options) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = s.P.Fault(r)
+		}
+	}()
+	return s.recover(o)
 }
 
 // choose takes the newer of the meta pages whose sum, root page and images hold.
@@ -198,10 +211,17 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	return s, nil
 }
 
-// openIndex makes the index of the state. Epochs skip four: pages of a life that died may bear the next three.
+// epochSkip is by how much epochs go on behind a recovery: pages of the life that died may bear those between, which
+// a life keeps below it (maxEpochs).
+const (
+	epochSkip = 16
+	maxEpochs = 12
+)
+
+// openIndex makes the index of the state.
 func (s *State) openIndex(o *Options) {
 	x := index.New(s.P, s.meta.FileSalt, s.meta.HashKey)
-	x.Root, x.Epoch = s.meta.Root, s.meta.Epoch+4
+	x.Root, x.Epoch = s.meta.Root, s.meta.Epoch+epochSkip
 	x.Buckets, x.Directories = s.meta.Buckets, s.meta.Directories
 	x.Alloc, x.Retire = s.allocPage, s.retirePage
 	x.Matches, x.KeyAt = s.matches, s.keyAt

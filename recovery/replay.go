@@ -26,6 +26,9 @@ func (s *State) recover(o *Options) error {
 		s.Report.Damaged = append(s.Report.Damaged, d.Position)
 	}
 	if s.Report.Bytes == 0 {
+		if !o.ReadOnly {
+			s.dryUp()
+		}
 		return nil // the loaded images serve; the life begins with the first append
 	}
 	s.Report.Clean = false
@@ -34,6 +37,7 @@ func (s *State) recover(o *Options) error {
 		if err := s.zeroStale(w); err != nil {
 			return err
 		}
+		s.dryUp()
 		for _, span := range w.Spans(w.Mark) {
 			// The cache may hold what the disk has lost; below the mark a sync did succeed.
 			if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {

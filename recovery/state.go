@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,8 @@ type State struct {
 	advised     uint64 // size of the file when the kernel was last advised
 	advisedFits bool
 
-	credit  uint64 // pages granted in advance, see Admit
+	dry     []freelist.Run // free units that may be holes, see dryUp; with growMu
+	credit  uint64         // pages granted in advance, see Admit
 	leaving []leaving
 	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
 
@@ -92,19 +94,28 @@ func (s *State) reserve() uint64 {
 	if s.P.Pages() <= 2*uint64(s.P.Geo.UnitPages) {
 		return min(16, uint64(s.P.Geo.UnitPages)/2) + 2*images
 	}
-	return 2*(images+8) + uint64(s.Index.Directories) + uint64(s.P.Geo.UnitPages)
+	return 2*(images+8) + uint64(s.Index.Directories)
 }
 
 // allocPage gives a page to the index.
 func (s *State) allocPage() (pager.PageNo, error) {
 	for {
 		if page, ok := s.Free.AllocPage(); ok {
-			return page, s.P.Prepare(page, 1)
+			return s.prepared(page, 1)
 		}
 		if err := s.Grow(1); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// prepared makes a run that was just allocated fit to be stored to, or gives it back.
+func (s *State) prepared(page pager.PageNo, n uint32) (pager.PageNo, error) {
+	if err := s.P.Prepare(page, n); err != nil {
+		s.Free.Free(freelist.Run{Start: page, Pages: n})
+		return 0, err
+	}
+	return page, nil
 }
 
 // allocSegment gives pages to the tail. In a file of one unit it refuses small segments
@@ -115,32 +126,86 @@ func (s *State) allocSegment(pages uint32) (pager.PageNo, error) {
 	for {
 		if page, ok := s.Free.AllocSegment(pages); ok {
 			s.Tail.Forget(page, pages) // an entry changes only between the generation's bump and the first store
-			return page, s.P.Prepare(page, pages)
+			return s.prepared(page, pages)
 		}
 		have := s.P.Pages()
-		want := have + uint64(pages)
-		if uint64(pages) < unit {
-			if have >= unit {
-				return 0, errs.ErrFull
-			}
-			want = min(want+uint64(s.P.Geo.SmallPages), unit)
-		} else if have < unit {
-			want = unit + uint64(pages)
+		var err error
+		switch {
+		case uint64(pages) >= unit:
+			err = s.Grow(uint64(pages) + max(have, unit) - have)
+		case have >= unit:
+			return 0, errs.ErrFull
+		default:
+			err = s.Grow(min(uint64(pages)+uint64(s.P.Geo.SmallPages), unit-have))
 		}
-		if err := s.growTo(want); err != nil {
+		if err != nil {
 			return 0, err
 		}
 	}
 }
 
-// Grow makes the file longer by at least n pages.
-func (s *State) Grow(n uint64) error { return s.growTo(s.P.Pages() + n) }
-
-// growTo makes the file at least so many pages long: in small steps within the first
-// unit, then by whole units. Where the step does not fit, the least is tried.
-func (s *State) growTo(pages uint64) error {
+// Grow gains n free pages at least, in one run of whole units if they are that many: from units that
+// are free but not fit to be stored to, or by growth of the file.
+func (s *State) Grow(n uint64) error {
 	s.growMu.Lock()
 	defer s.growMu.Unlock()
+	defer func(begin time.Time) {
+		s.SlowestGrowth.Store(max(s.SlowestGrowth.Load(), int64(time.Since(begin))))
+	}(time.Now())
+	if ok, err := s.wet(n); ok || err != nil {
+		return err
+	}
+	return s.growTo(s.P.Pages() + n)
+}
+
+// dryUp puts the wholly free units aside: on disk they may be holes, and they are free to be allocated when
+// they have blocks, and not before, so that a full disk is found out at admission.
+func (s *State) dryUp() {
+	s.growMu.Lock()
+	defer s.growMu.Unlock()
+	for _, r := range s.Free.FreeUnitRuns() {
+		s.Free.MarkUsed(r)
+		s.dry = append(s.dry, r)
+	}
+}
+
+// wet gains n pages from the units put aside: the shortest run that has them. growMu is held.
+func (s *State) wet(n uint64) (bool, error) {
+	unit := uint64(s.P.Geo.UnitPages)
+	want := uint32((n + unit - 1) / unit * unit)
+	best := -1
+	for i, r := range s.dry {
+		if r.Pages >= want && (best < 0 || r.Pages < s.dry[best].Pages) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return false, nil
+	}
+	r := &s.dry[best]
+	if err := s.P.Prepare(r.Start, want); err != nil {
+		return false, err
+	}
+	s.Free.Free(freelist.Run{Start: r.Start, Pages: want})
+	if r.Start, r.Pages = r.Start+pager.PageNo(want), r.Pages-want; r.Pages == 0 {
+		s.dry = slices.Delete(s.dry, best, best+1)
+	}
+	return true, nil
+}
+
+// DryPages is the number of pages put aside.
+func (s *State) DryPages() (n uint64) {
+	s.growMu.Lock()
+	defer s.growMu.Unlock()
+	for _, r := range s.dry {
+		n += uint64(r.Pages)
+	}
+	return n
+}
+
+// growTo makes the file at least so many pages long: in small steps within the first
+// unit, then by whole units. Where the step does not fit, the least is tried. growMu is held.
+func (s *State) growTo(pages uint64) error {
 	g, have := s.P.Geo, s.P.Pages()
 	unit := uint64(g.UnitPages)
 	least := pages
@@ -153,9 +218,6 @@ func (s *State) growTo(pages uint64) error {
 	} else if want > unit {
 		want = (want + unit - 1) / unit * unit
 	}
-	defer func(begin time.Time) {
-		s.SlowestGrowth.Store(max(s.SlowestGrowth.Load(), int64(time.Since(begin)))) // growMu is held
-	}(time.Now())
 	err := s.P.Grow(want)
 	if errors.Is(err, errs.ErrFull) && least < want {
 		err = s.P.Grow(least)
@@ -167,18 +229,18 @@ func (s *State) growTo(pages uint64) error {
 }
 
 // GrowAhead makes room for what writers will want next, outside their calls: an
-// eighth of the file, at least a unit. It answers false if there is room already.
+// eighth of the file, at least two units. It answers false if there is room already.
 func (s *State) GrowAhead() (bool, error) {
 	g, have := s.P.Geo, s.P.Pages()
 	unit := uint64(g.UnitPages)
 	if have < unit {
 		return false, nil
 	}
-	step := min(max(have/8/unit, 1), uint64(g.MaxGrowPages)/unit)
-	if s.Free.FreeUnits() > (step+1)/2 {
+	step := min(max(have/8/unit, 2), uint64(g.MaxGrowPages)/unit)
+	if s.Free.FreeUnits() > reserveUnits+(step+1)/2 {
 		return false, nil
 	}
-	for range max(1, step) {
+	for range step {
 		// One unit at a time: a writer may want to grow too.
 		if err := s.growUnit(unit); err != nil {
 			return true, err
@@ -187,10 +249,13 @@ func (s *State) GrowAhead() (bool, error) {
 	return true, nil
 }
 
-// growUnit adds one unit, written with zeros where commits will be synced.
+// growUnit gains one unit; a new one is written with zeros where commits will be synced.
 func (s *State) growUnit(unit uint64) error {
 	s.growMu.Lock()
 	defer s.growMu.Unlock()
+	if ok, err := s.wet(unit); ok || err != nil {
+		return err
+	}
 	from := s.P.Pages()
 	if err := s.P.Grow(from/unit*unit + unit); err != nil {
 		return err
@@ -204,21 +269,34 @@ func (s *State) growUnit(unit uint64) error {
 	return nil
 }
 
+// Urgency says how much of the reserve a commit may use.
+type Urgency int
+
+const (
+	Ordinary Urgency = iota // none
+	Urgent                  // half: deletes
+	Upkeep                  // all: compaction
+)
+
+// reserveUnits is what an ordinary commit leaves of a file of more than one unit, beside the pages of reserve: one for
+// the tombstones of deletes, one for what compaction moves.
+const reserveUnits = 2
+
 // Admit makes sure, before a byte is stored, that a commit of some records has room:
 // its bytes in the log and the worst case of index pages. largest is the size of the
-// largest record. urgent commits (deletes) may use the reserve. Errors: ErrFull.
-func (s *State) Admit(records int, bytes, largest uint64, urgent bool) error {
+// largest record. Errors: ErrFull.
+func (s *State) Admit(records int, bytes, largest uint64, urgency Urgency) error {
 	position, cur := s.Tail.Position()
 	fits := cur != nil && position+bytes+pager.SectorSize <= cur.End()
 	if fits && records == 1 && s.credit >= onePages {
 		s.credit -= onePages
 		return nil
 	}
-	if err := s.admit(records, bytes, largest, urgent, fits); err != nil {
+	if err := s.admit(records, bytes, largest, urgency, fits); err != nil {
 		return err
 	}
 	s.credit = 0
-	if free, need := s.Free.FreePages(), s.reserve()+s.worstIndexPages(1); !urgent && free > need {
+	if free, need := s.Free.FreePages(), s.reserve()+reserveUnits*uint64(s.P.Geo.UnitPages)+s.worstIndexPages(records); fits && free > need {
 		s.credit = min((free-need)/2, maxCredit) // half: checkpoints take their images from the same space
 	}
 	return nil
@@ -232,39 +310,48 @@ const (
 )
 
 // admit is Admit where the room has to be looked for.
-func (s *State) admit(records int, bytes, largest uint64, urgent, fits bool) error {
+func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits bool) error {
 	unit := uint64(s.P.Geo.UnitPages)
-	pages, units := s.worstIndexPages(records), uint64(0)
-	if !urgent {
-		pages += s.reserve()
+	pages, units, run := s.worstIndexPages(records), uint64(0), uint64(1)
+	pages += s.reserve() * uint64(Upkeep-urgency) / 2
+	if s.P.Pages() > unit {
+		units = reserveUnits * uint64(Upkeep-urgency) / 2
 	}
 	if !fits {
-		// New segments: the bytes, a header and a LINK for each, and what their ends may waste.
-		room := s.Tail.Bytes(largest)
-		each := room / pager.PageSize
-		n := (bytes+room-1)/room + 1
-		if bytes+largest > room {
-			n++
-		}
-		if each < unit {
-			pages += n * each
+		n, each := s.Tail.NewSegments(records, bytes, largest)
+		if uint64(each) < unit {
+			pages += n * uint64(each)
 		} else {
-			units = n * ((each + unit - 1) / unit)
+			run = (uint64(each) + unit - 1) / unit
+			units += n * run
 		}
 	}
 	for {
-		var lack uint64
-		if free := s.Free.FreeUnits(); free < units {
-			lack = (units - free) * unit
-		} else if free := s.Free.FreePages(); free < pages+units*unit {
-			lack = pages + units*unit - free
-		} else {
+		switch free := s.Free.FreeUnits(); {
+		case free < units:
+			if err := s.Grow(max((units-free)*unit, run*unit)); err != nil {
+				return err
+			}
+		case s.Free.FreePages() < pages+units*unit:
+			if err := s.Grow(pages + units*unit - s.Free.FreePages()); err != nil {
+				return err
+			}
+		case run > 1 && !s.hasRuns(units/run, run):
+			if err := s.Grow(units * unit); err != nil {
+				return err
+			}
+		default:
 			return nil
 		}
-		if err := s.Grow(lack); err != nil {
-			return err
-		}
 	}
+}
+
+// hasRuns reports whether there is room for n segments of k units each.
+func (s *State) hasRuns(n, k uint64) bool {
+	for _, r := range s.Free.FreeUnitRuns() {
+		n -= min(n, uint64(r.Pages)/uint64(s.P.Geo.UnitPages)/k)
+	}
+	return n == 0
 }
 
 // worstIndexPages is what the index may take for so many records: a copy of each
@@ -272,7 +359,7 @@ func (s *State) admit(records int, bytes, largest uint64, urgent, fits bool) err
 func (s *State) worstIndexPages(records int) uint64 {
 	n := uint64(records)
 	perBucket := uint64(s.P.Geo.BucketLines)*8*uint64(s.P.Geo.FillPercent)/200 + 1
-	return min(n, s.Index.Pages()) + 2*(n/perBucket+1) + 6
+	return min(n, s.Index.Pages()) + min(n, uint64(s.Index.Directories)) + 2*(n/perBucket+1) + 6
 }
 
 // Reclaim takes what is due from retirement to free, in the order of the protocol:

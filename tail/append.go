@@ -108,9 +108,17 @@ func (t *Tail) segmentPages(size uint64) []uint32 {
 	return append(tries, up(need, uint64(g.UnitPages)))
 }
 
-// Bytes is the length of the next segment for a record of size bytes, for admission.
-func (t *Tail) Bytes(size uint64) uint64 {
-	return uint64(t.segmentPages(size)[0]) * pager.PageSize
+// NewSegments is how many new segments, of so many pages each, records of bytes in all take at most, the largest of
+// them of largest bytes: for admission. At the end of each as much as the largest may stay unused.
+func (t *Tail) NewSegments(records int, bytes, largest uint64) (n uint64, pages uint32) {
+	for _, pages = range t.segmentPages(largest) {
+		usable := uint64(pages)*pager.PageSize - SegmentHeader - linkBytes - (largest - 8)
+		n = min(uint64(records), (bytes+usable-1)/usable)
+		if n*uint64(pages) < uint64(t.p.Geo.UnitPages) {
+			break // small ones, in the first unit; more than fit there become whole units
+		}
+	}
+	return n, pages
 }
 
 // Begin opens a fresh segment without a link to it: the start of a life. The
@@ -118,6 +126,13 @@ func (t *Tail) Bytes(size uint64) uint64 {
 func (t *Tail) Begin() error {
 	t.cur, t.last = nil, t.Sequence
 	return t.open(0, t.Sequence+1)
+}
+
+// Unbegin takes Begin back, before anything was appended, and returns the segment, whose pages are free again.
+func (t *Tail) Unbegin() *Segment {
+	s := t.Remove(t.cur.Start, t.cur.Salt)
+	t.LSN, t.cur, t.pos, t.pieces = s.FirstLSN, nil, 0, nil
+	return s
 }
 
 // open takes a new segment for a record of size bytes and stores its header.

@@ -61,11 +61,16 @@ func NewWalk(v *pager.View, limit uint64, uuid [16]byte, from Start, mark uint64
 	// The table repeats the header, which may be damaged.
 	w.Segments = []Segment{*known}
 	x := &walker{v: v, limit: limit, uuid: uuid, w: w, at: from, seg: &w.Segments[0]}
-	for x.step() {
+	for {
+		for x.step() {
+		}
+		w.Refused, w.RefPos = x.at.LSN, x.at.Position
+		x.witnesses()
+		// With what a witness told, a record whose value alone is damaged may be known to lie below the mark.
+		if w.Mark <= x.at.LSN || !x.step() {
+			return w
+		}
 	}
-	w.Refused, w.RefPos = x.at.LSN, x.at.Position
-	x.witnesses()
-	return w
 }
 
 // enter goes on in the segment at a page, if its header holds and has the salt.
@@ -175,11 +180,18 @@ func (x *walker) witnesses() {
 	}
 }
 
+// mayWitness reports whether the bytes at a place look like a record with a mark, or a LINK: cheap enough for every place.
+func (x *walker) mayWitness(at uint64) bool {
+	b := x.v.Bytes(at, HeaderBytes)
+	kind, flags := Kind(b[10]), b[11]
+	return kind >= KindPut && kind <= lastKind && flags&^knownFlags == 0 && (kind == KindLink || flags&FlagMark != 0)
+}
+
 // scanMarks looks at every 8th byte of the rest of a segment.
 func (x *walker) scanMarks(seg Segment, from uint64) (next Segment, ok bool) {
 	var r Record
 	for at := (from + 7) &^ 7; at+HeaderBytes <= seg.End(); {
-		if !ParseHeader(x.v, at, seg.Salt, seg.End(), &r) || !r.ValueHolds(r.Value) {
+		if !x.mayWitness(at) || !ParseHeader(x.v, at, seg.Salt, seg.End(), &r) || !r.ValueHolds(r.Value) {
 			at += 8
 			continue
 		}
@@ -260,7 +272,8 @@ func (w *Walk) Spans(from uint64) []Span {
 func NextRecord(v *pager.View, at, salt, end uint64) uint64 {
 	var r Record
 	for at += 8; at < end; at += 8 {
-		if ParseHeader(v, at, salt, end, &r) {
+		b := v.Bytes(at, min(HeaderBytes, end-at))
+		if len(b) == HeaderBytes && b[10] >= byte(KindPut) && b[10] <= byte(lastKind) && b[11]&^knownFlags == 0 && ParseHeader(v, at, salt, end, &r) {
 			return at
 		}
 	}
