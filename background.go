@@ -85,7 +85,7 @@ func (db *DB) maintain(ctx context.Context) error {
 	if err := db.checkpointLocked(false); err != nil {
 		return err
 	}
-	return db.compact(ctx, garbagePercent)
+	return db.compact(ctx, garbagePercent, 0)
 }
 
 // grow keeps room ahead of the writers, so that growth does not sit in their calls.

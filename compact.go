@@ -21,6 +21,7 @@ const (
 	garbagePercent = 40        // of the log: above it the background worker compacts
 	stepRecords    = 64        // most records moved while the turn is held
 	stepBytes      = 128 << 10 // and most bytes read
+	enoughUnits    = 4         // free units with which a writer that found no room is content
 )
 
 // Compact moves what is alive out of every segment that holds garbage, and makes the checkpoints that free
@@ -36,15 +37,16 @@ func (db *DB) Compact(ctx context.Context) error {
 	if err := db.ready(); err != nil {
 		return err
 	}
-	return db.guarded(func() error { return db.compact(ctx, 0) })
+	return db.guarded(func() error { return db.compact(ctx, 0, 0) })
 }
 
-// compact works until garbage is at most percent of the log. checkpointMu is held.
-func (db *DB) compact(ctx context.Context, percent int) error {
+// compact works until garbage is at most percent of the log or, if units is not 0, until so many units are free.
+// checkpointMu is held.
+func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 	skip := map[uint64]bool{} // salts of segments that cannot be retired now
 	retired := 0              // since the last checkpoints
 	for {
-		g, ok := db.emptiest(skip, percent)
+		g, ok := db.emptiest(skip, percent, units > 0)
 		if !ok || ctx.Err() != nil {
 			break
 		}
@@ -58,11 +60,14 @@ func (db *DB) compact(ctx context.Context, percent int) error {
 		default:
 			return err
 		}
-		if retired >= 16 || err != nil && retired > 0 {
+		if retired >= 16 || (err != nil || units > 0) && retired > 0 {
 			if err := db.release(); err != nil {
 				return err
 			}
 			retired = 0
+		}
+		if units > 0 && db.s.Free.FreeUnits() >= units {
+			break
 		}
 	}
 	return errors.Join(ctx.Err(), db.release())
@@ -82,8 +87,9 @@ func (db *DB) release() error {
 	return nil
 }
 
-// emptiest chooses the segment with the least live share; counters choose, they never decide.
-func (db *DB) emptiest(skip map[uint64]bool, percent int) (best tail.Segment, ok bool) {
+// emptiest chooses the segment with the least live share; counters choose, they never decide. Moving what is nearly all
+// alive gains too little, the more so where there is hardly room to move it to.
+func (db *DB) emptiest(skip map[uint64]bool, percent int, pressed bool) (best tail.Segment, ok bool) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	_, current := db.s.Tail.Position()
@@ -100,7 +106,11 @@ func (db *DB) emptiest(skip map[uint64]bool, percent int) (best tail.Segment, ok
 			best, share, ok = *g, s, true
 		}
 	}
-	if garbage*100 <= used*uint64(percent) || share > 0.95 {
+	most := 0.95
+	if pressed {
+		most = 0.8
+	}
+	if garbage*100 <= used*uint64(percent) || share > most {
 		return best, false
 	}
 	return best, ok
@@ -111,13 +121,25 @@ var errKept = errors.New("the segment cannot be retired now")
 
 // compactSegment moves the live records of a segment in steps, and retires it.
 func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
-	c := compaction{db: db, g: g, at: g.Base() + tail.SegmentHeader}
-	for done := false; !done; {
+	c := compaction{db: db, g: g, at: g.Base() + tail.SegmentHeader, most: stepRecords}
+	for done, released := false, false; !done; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var err error
-		if done, err = c.step(); err != nil {
+		if done, err = c.step(); err == nil {
+			released = false
+			continue
+		}
+		switch full := errors.Is(err, errs.ErrFull); {
+		case full && c.most > 1: // fewer records copy fewer buckets
+			c.most /= 8
+		case full && !released: // checkpoints bring back what the copies replaced
+			released = true
+			if err := db.gather(); err != nil {
+				return err
+			}
+		default:
 			return err
 		}
 	}
@@ -136,6 +158,7 @@ type compaction struct {
 	db    *DB
 	g     *tail.Segment
 	at    uint64 // next byte to look at
+	most  int    // records that a step moves at most
 	group []movedRecord
 }
 
@@ -164,12 +187,14 @@ func (c *compaction) step() (done bool, err error) {
 	if s := db.s.Tail.Lookup(c.g.Start); s == nil || s.Salt != c.g.Salt {
 		return false, errKept
 	}
+	from := c.at
 	bytes, largest, err := c.gather()
 	if err != nil {
 		return false, err
 	}
 	if len(c.group) > 0 {
 		if err := db.admit(len(c.group), bytes, largest, recovery.Upkeep); err != nil {
+			c.at = from
 			return false, err
 		}
 		if err := c.move(); err != nil {
@@ -184,7 +209,7 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 	s := c.db.s
 	v, end, from := s.P.View(), c.g.Base()+c.g.Used, c.at
 	c.group = c.group[:0]
-	for c.at < end && len(c.group) < stepRecords && c.at-from < stepBytes {
+	for c.at < end && len(c.group) < c.most && c.at-from < stepBytes {
 		var r tail.Record
 		if !tail.ParseHeader(v, c.at, c.g.Salt, c.g.End(), &r) {
 			return 0, 0, errKept
@@ -314,8 +339,8 @@ func (c *compaction) retire() (err error) {
 	return nil
 }
 
-// makeSpace is what a writer does that found no room: two checkpoints release all that is pending, then
-// what is garbage is compacted. It answers false if there was nothing to gain since the last time.
+// makeSpace is what a writer does that found no room: two checkpoints release all that is pending, arenas that
+// are mostly free are emptied, and what is garbage is compacted. It answers false if there was nothing to gain since the last time.
 func (db *DB) makeSpace() bool {
 	db.checkpointMu.Lock()
 	defer db.checkpointMu.Unlock()
@@ -332,13 +357,30 @@ func (db *DB) makeSpace() bool {
 				return err
 			}
 		}
-		return db.compact(context.Background(), 5)
+		if err := db.gather(); err != nil {
+			return err
+		}
+		err := db.compact(context.Background(), 0, enoughUnits)
+		return errors.Join(err, db.gather())
 	})
 	if err != nil && !errors.Is(err, errs.ErrFull) {
 		db.log.Warn("mapfile: no room could be made", "error", err)
 	}
 	db.hopeless = db.reclaimable()
 	return true
+}
+
+// gather makes units of free pages that lie scattered in arenas, for as long as that gains some.
+func (db *DB) gather() error {
+	for {
+		before := db.s.Free.FreeUnits()
+		if err := errors.Join(db.tidy(), db.release()); err != nil {
+			return err
+		}
+		if db.s.Free.FreeUnits() <= before {
+			return nil
+		}
+	}
 }
 
 // reclaimable is a measure of what compaction and checkpoints could free, in bytes.

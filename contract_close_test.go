@@ -1,3 +1,5 @@
+//go:build linux || darwin || freebsd
+
 package mapfile_test
 
 import (
@@ -5,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -138,6 +141,28 @@ func stormUntilClosed(db *mapfile.DB, r *rand.Rand, choose func(*rand.Rand) int)
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
+}
+
+// TestCloseAgainstFirstWrite closes maps while the first write begins: what that starts in the background must end too.
+func TestCloseAgainstFirstWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "first.map")
+	o := &mapfile.Options{Sync: mapfile.SyncInterval, SyncEvery: time.Millisecond}
+	fill(t, path, o)
+	before := runtime.NumGoroutine()
+	for cycle := range 100 {
+		db := openTest(t, path, o)
+		put := make(chan error, 1)
+		go func() { put <- db.Put(stormKey(1), []byte(stormValue(1))) }()
+		time.Sleep(time.Duration(cycle) * time.Microsecond)
+		require.NoError(t, db.Close())
+		if err := <-put; !errors.Is(err, mapfile.ErrClosed) {
+			require.NoError(t, err)
+		}
+	}
+	for deadline := time.Now().Add(3 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	require.LessOrEqual(t, runtime.NumGoroutine(), before, "goroutines stay behind")
 }
 
 // TestCloseWaits holds the map open in every way there is: Close must not return before that ends.

@@ -1,3 +1,5 @@
+//go:build linux || darwin || freebsd
+
 package mapfile_test
 
 import (
@@ -55,32 +57,38 @@ var fullSizes = []int{100, 4000, 100000}
 
 // TestMaxSize reaches Options.MaxSize: ErrFull, and then everything but Put goes on.
 func TestMaxSize(t *testing.T) {
-	for _, mode := range []mapfile.SyncMode{mapfile.SyncNever, mapfile.SyncAlways} {
-		for _, size := range fullSizes {
-			t.Run(fmt.Sprintf("%v, values of %d bytes", mode, size), func(t *testing.T) {
-				o := &mapfile.Options{Sync: mode, MaxSize: 12 << 20}
-				if mode == mapfile.SyncAlways {
-					if size == 100 {
-						t.Skip("too many syncs")
-					}
-					o.MaxSize = 6 << 20
-				}
-				db := openTest(t, newPath(t), o)
-				n, err := fillUp(db, size)
-				require.ErrorIs(t, err, mapfile.ErrFull)
-				requireNames(t, err, db.Path())
-				require.LessOrEqual(t, stat(t, db.Path()).Size(), o.MaxSize)
-				require.Greater(t, int64(n*size), o.MaxSize/3, "most of the room was used")
-				require.ErrorIs(t, db.Update(func(tx *mapfile.Tx) error { return tx.Put([]byte("big"), make([]byte, 4<<20)) }), mapfile.ErrFull)
-				require.NoError(t, goesOn(db, n, size))
-				require.NoError(t, db.Close())
-				require.LessOrEqual(t, stat(t, db.Path()).Size(), o.MaxSize)
-				db = openTest(t, db.Path(), &mapfile.Options{Sync: mode})
-				require.EqualValues(t, n-n/2, db.Len())
-				require.NoError(t, db.Put([]byte("more"), make([]byte, size)), "with a larger limit Put works again")
-				require.NoError(t, db.Close())
-			})
-		}
+	rows := []struct {
+		mode  mapfile.SyncMode
+		size  int
+		limit int64
+	}{
+		{mapfile.SyncNever, 100, 12 << 20},
+		{mapfile.SyncNever, 4000, 12 << 20},
+		{mapfile.SyncNever, 100000, 12 << 20},
+		{mapfile.SyncNever, 100, 1 << 20},
+		{mapfile.SyncNever, 4000, 3 << 20},
+		{mapfile.SyncAlways, 4000, 6 << 20}, // (smaller values take too many syncs)
+		{mapfile.SyncAlways, 100000, 6 << 20},
+	}
+	for _, row := range rows {
+		mode, size := row.mode, row.size
+		t.Run(fmt.Sprintf("%v, values of %d bytes, %d MiB", mode, size, row.limit>>20), func(t *testing.T) {
+			o := &mapfile.Options{Sync: mode, MaxSize: row.limit}
+			db := openTest(t, newPath(t), o)
+			n, err := fillUp(db, size)
+			require.ErrorIs(t, err, mapfile.ErrFull)
+			requireNames(t, err, db.Path())
+			require.LessOrEqual(t, stat(t, db.Path()).Size(), o.MaxSize)
+			require.Greater(t, int64(n*size), o.MaxSize/3, "much of the room was used")
+			require.ErrorIs(t, db.Update(func(tx *mapfile.Tx) error { return tx.Put([]byte("big"), make([]byte, 4<<20)) }), mapfile.ErrFull)
+			require.NoError(t, goesOn(db, n, size))
+			require.NoError(t, db.Close())
+			require.LessOrEqual(t, stat(t, db.Path()).Size(), o.MaxSize)
+			db = openTest(t, db.Path(), &mapfile.Options{Sync: mode})
+			require.EqualValues(t, n-n/2, db.Len())
+			require.NoError(t, db.Put([]byte("more"), make([]byte, size)), "with a larger limit Put works again")
+			require.NoError(t, db.Close())
+		})
 	}
 }
 

@@ -327,7 +327,11 @@ func (c *crashRun) account(db *DB, where string) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	if err := db.s.Account(); err != nil {
-		c.fail("%s: %v", where, err)
+		var segments []string
+		for _, g := range db.s.Tail.Segments() {
+			segments = append(segments, fmt.Sprintf("%d+%d", g.Start, g.Pages))
+		}
+		c.fail("%s: %v\nsegments %v, meta %+v, recovery %+v", where, err, segments, db.s.Meta(), db.s.Report)
 	}
 }
 

@@ -1,8 +1,8 @@
 package mapfile
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -91,7 +91,7 @@ func open(path string, o Options, in internals) (*DB, error) {
 	s, err := recovery.Open(recovery.Options{
 		OpenOptions: pager.OpenOptions{
 			Disk: in.disk, Path: path, ReadOnly: o.ReadOnly, Mode: o.Mode, LockTimeout: o.LockTimeout,
-			MaxBytes: uint64(o.MaxSize), AllowNetwork: o.AllowNetwork, Geometry: in.geometry,
+			MaxBytes: uint64(o.MaxSize), AllowNetwork: o.AllowNetwork, Geometry: in.geometry.Within(uint64(o.MaxSize) / pageSize),
 		},
 		ByWrite: o.Sync == SyncAlways, Random: in.random,
 	})
@@ -255,7 +255,7 @@ func (db *DB) Close() error {
 		return nil
 	}
 	watch := time.AfterFunc(10*time.Second, func() {
-		db.log.Warn("mapfile: Close waits", "readers", db.pins.count())
+		db.log.Warn("mapfile: Close waits for calls and transactions in progress", "readers", db.pins.count(), "writers", db.writers())
 	})
 	defer watch.Stop()
 	db.turn.Lock()
@@ -269,6 +269,15 @@ func (db *DB) Close() error {
 	defer db.dur.syncMu.Unlock()
 	db.s.Generation.Add(1) // before the mapping goes: optimistic readers find out
 	return errs.At(db.s.P.Path(), "close", errors.Join(err, db.s.Close()))
+}
+
+// writers is 1 while a call or transaction holds the writer's turn.
+func (db *DB) writers() int {
+	if db.turn.TryLock() {
+		db.turn.Unlock()
+		return 0
+	}
+	return 1
 }
 
 // waitPins waits until no reader has a pin.
@@ -292,7 +301,7 @@ func (db *DB) closeState() error {
 	}
 	for range 2 {
 		if err := db.checkpointLocked(true); err != nil {
-			return errors.Join(fmt.Errorf("checkpoint: %w", err), db.dur.sync(db.dur.appended.Load()))
+			return cmp.Or(db.dur.sync(db.dur.appended.Load()), err)
 		}
 	}
 	return db.s.Shrink()

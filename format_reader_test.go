@@ -1,6 +1,7 @@
 package mapfile
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -81,8 +82,10 @@ func (r *docReader) images() {
 	require.Equal(t, r.header.get(b, "sum"), xxhash.Sum64(b[r.header.fields[1].off:])^salted)
 	rest := r.freeSpace(b[r.header.size():])
 	n := binary.LittleEndian.Uint64(rest)
-	require.EqualValues(t, 8+n*r.entry.size(), len(rest), "the segment table ends where the images end")
-	for at := uint64(8); at < uint64(len(rest)); at += r.entry.size() {
+	end := 8 + n*r.entry.size()
+	require.Zero(t, uint64(len(b))%r.pages["pager.PageSize"], "the images are whole pages")
+	require.Empty(t, bytes.Trim(rest[end:], "\x00"), "zeros fill the last page")
+	for at := uint64(8); at < end; at += r.entry.size() {
 		e := rest[at : at+r.entry.size()]
 		r.entry.zeros(t, e)
 		r.segments = append(r.segments, e)
@@ -217,9 +220,10 @@ func (r *docReader) find(hash uint64, key []byte) *docRecord {
 			hash = binary.BigEndian.Uint64(sum[:])
 			rest = hash
 		}
-		i := rest >> (64 - fan)
+		width := r.header.get(b, "width")
+		i := rest >> (64 - width)
 		children, tags := r.directory.bytes(b, "children"), r.directory.bytes(b, "tags")
-		r.neighbours(children, level*fan+fan, i)
+		r.neighbours(children, level*fan+width, width, i)
 		n = uint64(binary.LittleEndian.Uint32(children[4*i:]))
 		epoch = uint64(binary.LittleEndian.Uint16(tags[2*i:]))
 		rest <<= fan
@@ -228,14 +232,15 @@ func (r *docReader) find(hash uint64, key []byte) *docRecord {
 }
 
 // neighbours checks how many entries lead to a bucket.
-func (r *docReader) neighbours(children []byte, bits, i uint64) {
+func (r *docReader) neighbours(children []byte, bits, width, i uint64) {
 	child := binary.LittleEndian.Uint32(children[4*i:])
 	b := r.page(uint64(child))
 	if r.header.get(b, "type") != r.pages["index.TypeBucket"] {
+		require.Equal(r.t, r.meta.get(r.m, "fan-out bits"), width, "of a directory above a directory")
 		return
 	}
 	many := uint64(1) << (bits - r.header.get(b, "depth"))
-	for j := range uint64(1) << r.meta.get(r.m, "fan-out bits") {
+	for j := range uint64(1) << width {
 		same := binary.LittleEndian.Uint32(children[4*j:]) == child
 		require.Equal(r.t, j/many == i/many, same, "entries %d and %d, depth %d", i, j, r.header.get(b, "depth"))
 	}
@@ -278,9 +283,10 @@ func (r *docReader) probe(n, hash uint64, key []byte) *docRecord {
 
 // visit goes to every page below a directory and counts the directories.
 func (r *docReader) visit(dir uint64) (directories uint64) {
-	children := r.directory.bytes(r.indexPage(dir), "children")
+	b := r.indexPage(dir)
+	children := r.directory.bytes(b, "children")
 	last := uint64(0)
-	for i := range uint64(1) << r.meta.get(r.m, "fan-out bits") {
+	for i := range uint64(1) << r.header.get(b, "width") {
 		n := uint64(binary.LittleEndian.Uint32(children[4*i:]))
 		switch {
 		case n == last:

@@ -378,15 +378,16 @@ func TestFormatMarkPage(t *testing.T) {
 	l.zeros(t, b)
 	stored, sum := docSum(t, "mark page", b)
 	require.Equal(t, stored, sum^docMix(salt, uint64(pager.MarkPage)))
-	for _, page := range []pager.PageNo{pager.ControlPage} {
-		require.Equal(t, make([]byte, pager.PageSize), fileOf(t, db)[uint64(page)*pager.PageSize:][:pager.PageSize])
-	}
+	require.Equal(t, make([]byte, pager.PageSize), fileOf(t, db)[uint64(pager.ControlPage)*pager.PageSize:][:pager.PageSize])
+	pages := formatTable(t, "The file", "pages").rows
+	require.Equal(t, []string{strconv.Itoa(int(pager.MarkPage)), "mark page"}, pages[1])
+	require.Equal(t, []string{strconv.Itoa(int(pager.ControlPage)), "control page"}, pages[2])
 }
 
 // formatMap opens a new map that does nothing by itself.
 func formatMap(t *testing.T, g pager.Geometry) *DB {
 	var o *Options
-	db, err := open(filepath.Join(t.TempDir(), "format.map"), o.withDefaults(), internals{disk: pager.OS(), geometry: g})
+	db, err := open(filepath.Join(t.TempDir(), "format.map"), o.withDefaults(), internals{disk: pager.OS(), geometry: g, memory: pager.MemoryLimit})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db

@@ -2,6 +2,7 @@ package mapfile
 
 import (
 	"bytes"
+	"cmp"
 	"runtime/debug"
 
 	"github.com/cespare/xxhash/v2"
@@ -35,7 +36,7 @@ func (db *DB) Get(key []byte) ([]byte, error) {
 // On an error, ErrNotFound included, it returns dst as it was.
 func (db *DB) AppendGet(dst, key []byte) ([]byte, error) {
 	if len(key) > MaxKeySize {
-		return dst, errs.ErrNotFound
+		return dst, cmp.Or(db.ready(), errs.ErrNotFound)
 	}
 	hash := xxhash.Sum64(key)
 	for range optimisticTries {
@@ -61,7 +62,7 @@ func (db *DB) AppendGet(dst, key []byte) ([]byte, error) {
 // Has reports whether key is there.
 func (db *DB) Has(key []byte) (bool, error) {
 	if len(key) > MaxKeySize {
-		return false, nil
+		return false, db.ready()
 	}
 	hash := xxhash.Sum64(key)
 	found := func(err error) (bool, error) {

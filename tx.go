@@ -1,6 +1,7 @@
 package mapfile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -237,7 +238,7 @@ func (tx *Tx) GetFunc(key []byte, fn func(value []byte) error) error {
 		if op.deleted {
 			return errs.ErrNotFound
 		}
-		return fn(op.value[:len(op.value):len(op.value)])
+		return fn(bytes.Clone(op.value)) // the set itself is not lent: the caller could write to it
 	}
 	return tx.guarded(func(at snapshot) error { return at.lend(key, fn) })
 }

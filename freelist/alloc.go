@@ -15,6 +15,7 @@ type Allocator struct {
 	mu sync.Mutex // protects all below
 	sp *space
 
+	keep uint64 // so many free units become no arena while there are other free pages
 	cur  uint32 // the current arena's unit, noUnit: none chosen
 	from uint32 // AllocPage looks for the next page of it from here on
 
@@ -35,6 +36,13 @@ func New(g pager.Geometry, pages uint64) *Allocator {
 
 func newAllocator(g pager.Geometry, s *space) *Allocator {
 	return &Allocator{g: g, sp: s, cur: noUnit, dueMin: noEntry}
+}
+
+// Keep says that the last n free units are meant for segments: AllocPage opens one of them only when no other page is free.
+func (a *Allocator) Keep(n uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keep = n
 }
 
 // Pages is the number of pages of the file that the allocator knows: of a file
@@ -67,7 +75,7 @@ func (a *Allocator) Extend(pages uint64) {
 // grow. Pages come from one current arena in ascending order until its end, so
 // that the copies of one epoch lie together and are given back together. The
 // next is the arena with the most free pages, if an eighth of it is free, else
-// a free unit, else whatever is left. A file of one unit has unit 0 only.
+// a free unit (see Keep), else whatever is left. A file of one unit has unit 0 only.
 func (a *Allocator) AllocPage() (pager.PageNo, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -111,14 +119,19 @@ func (a *Allocator) chooseArena() uint32 {
 	if best != noUnit && least*8 >= a.g.UnitPages {
 		return best
 	}
-	if u, ok := a.sp.runs.best(1); ok {
-		return u
+	if a.sp.freeUnits > a.keep {
+		if u, ok := a.sp.runs.best(1); ok {
+			return u
+		}
 	}
 	if best != noUnit {
 		return best
 	}
 	if a.sp.units[0].free > 0 {
 		return 0
+	}
+	if u, ok := a.sp.runs.best(1); ok {
+		return u
 	}
 	best, _ = a.mostFree(true)
 	a.sp.units[best].avoid = false // nothing else is left, so AllocPage may stay here

@@ -1,6 +1,9 @@
 package freelist
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/mapfile-db/mapfile/internal/debug"
 	"github.com/mapfile-db/mapfile/pager"
 )
@@ -63,6 +66,32 @@ func (a *Allocator) SparseArenas(percent int) map[uint32]bool {
 		if u.avoid {
 			sparse[uint32(i)] = true
 		}
+	}
+	return sparse
+}
+
+// EmptiestArenas is SparseArenas for as many of the arenas it would name as can be emptied into the free space
+// elsewhere, spare pages of which are left: the emptiest first, the lowest among equals.
+func (a *Allocator) EmptiestArenas(percent int, spare uint64) map[uint32]bool {
+	sparse := a.SparseArenas(percent)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	retired := a.retiredByUnit()
+	order := make([]uint32, 0, len(sparse))
+	for u := range sparse {
+		order = append(order, u)
+	}
+	live := func(u uint32) uint64 { return uint64(a.g.UnitPages - a.sp.units[u].free - retired[u]) }
+	slices.SortFunc(order, func(x, y uint32) int { return cmp.Or(cmp.Compare(live(x), live(y)), cmp.Compare(x, y)) })
+	room, full := a.sp.free, false
+	for _, u := range order {
+		took := live(u) + uint64(a.sp.units[u].free)
+		if full = full || room < spare+took; full {
+			a.sp.units[u].avoid = false
+			delete(sparse, u)
+			continue
+		}
+		room -= took
 	}
 	return sparse
 }

@@ -116,9 +116,7 @@ func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, boo
 
 // Set makes the slot at the cursor lead to position. It belongs to the same turn as
 // the Lookup before it. An error in the middle leaves an index that must not be used.
-func (x *Index) Set(position uint64) error {
-	return x.set(tagOf(x.cur.hash)<<positionBits | position>>3)
-}
+func (x *Index) Set(position uint64) error { return x.set(position >> 3) }
 
 // Drop makes the slot at the cursor, which was found, dead.
 func (x *Index) Drop() error {
@@ -126,6 +124,7 @@ func (x *Index) Drop() error {
 	return x.set(wordDead)
 }
 
+// set stores a word in the cursor's slot: dead, or a position, which gets its tag here.
 func (x *Index) set(word uint64) error {
 	c := &x.cur
 	for !c.found && c.count >= x.maxFill {
@@ -138,6 +137,9 @@ func (x *Index) set(word uint64) error {
 		if _, _, err := x.search(func(uint64, uint64) (bool, error) { return false, nil }); err != nil {
 			return err
 		}
+	}
+	if word != wordDead { // making room may have led on to the second hash
+		word = tagOf(c.hash)<<positionBits | word&positionMask
 	}
 	if err := x.ownBucket(); err != nil {
 		return err

@@ -50,5 +50,14 @@ func DefaultGeometry() Geometry {
 	}
 }
 
+// Within is the geometry of a new file that may have at most so many pages: units are at least a sixty-fourth of
+// it where that is possible, for the reserve is counted in them.
+func (g Geometry) Within(pages uint64) Geometry {
+	for g.UnitPages > 16 && uint64(g.UnitPages)*64 > pages {
+		g.UnitPages /= 2
+	}
+	return g
+}
+
 // UnitBytes is the size of a unit in bytes.
 func (g Geometry) UnitBytes() int64 { return int64(g.UnitPages) * PageSize }

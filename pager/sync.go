@@ -94,6 +94,7 @@ func (p *Pager) WriteMeta(which int, m *Meta) error {
 // than the one mapped, that no name is left, or that the file was cut short. A stat that
 // fails for another reason proves nothing.
 func (p *Pager) CheckPath() error {
+	pages := p.pages.Load() // before the stat: the file may grow meanwhile
 	now, err := p.file.Stat()
 	if err != nil {
 		return nil
@@ -101,7 +102,7 @@ func (p *Pager) CheckPath() error {
 	if now.Links == 0 {
 		return errs.At(p.path, "no name is left", errs.ErrReplaced)
 	}
-	if !p.private && now.Size < int64(p.pages.Load())*PageSize {
+	if !p.private && now.Size < int64(pages)*PageSize {
 		return errs.At(p.path, fmt.Sprintf("cut to %d bytes", now.Size), errs.ErrReplaced)
 	}
 	if there, err := p.disk.Stat(p.path); err == nil && !there.Same(p.info) {

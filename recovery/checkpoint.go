@@ -91,7 +91,7 @@ func (c *Checkpoint) Store() error {
 	}
 	c.run = freelist.Run{Start: page, Pages: n}
 	c.images.free.MarkUsed(c.run)
-	b := c.images.encode(page, c.meta.Epoch, c.meta.FileSalt)
+	b := c.images.encode(page, n, c.meta.Epoch, c.meta.FileSalt)
 	c.meta.Image, c.meta.ImageBytes = pager.Ref{Page: page, Epoch: c.meta.Epoch}, uint64(len(b))
 	c.meta.Pages = c.images.free.Pages()
 	if err := s.P.WriteAt(b, uint64(page)*pager.PageSize); err != nil {
@@ -271,19 +271,22 @@ func (s *State) Shrink() error {
 func (s *State) LastSeal() uint64 { return s.sealedLSN }
 
 // sparsePercent is how much of an arena may be in use for Tidy to empty it.
-const sparsePercent = 75
+const sparsePercent = 80
 
-// Tidy moves index pages out of arenas that are mostly free, into as few as hold them, when
-// that gives back a unit at least. It runs under the turn.
+// Tidy moves index pages out of arenas that are mostly free into others, when that gives back a unit at least. It needs
+// room to copy into, and chooses the emptiest arenas where there is little. It runs under the turn.
 func (s *State) Tidy() error {
-	s.Free.AvoidCurrent() // else the arena in use would not count as sparse
-	sparse := s.Free.SparseArenas(sparsePercent)
+	s.Free.AvoidCurrent()         // else the arena in use would not count as sparse
 	defer s.Free.SparseArenas(-1) // allocate anywhere again
-	if len(sparse) < 2 {
+	sparse := s.Free.EmptiestArenas(sparsePercent, s.imagePages()+s.worstIndexPages(1))
+	if len(sparse) == 0 {
 		return nil
 	}
 	in := func(p pager.PageNo) bool { return sparse[s.Free.Unit(p)] }
 	for at, end := (index.Path{}), false; !end; {
+		if stats := s.Free.Stats(); stats.Free < stats.Avoided+s.imagePages()+s.worstIndexPages(1) {
+			return nil // no room to go on
+		}
 		var err error
 		if at, end, err = s.Index.Evacuate(at, in); err != nil {
 			return err

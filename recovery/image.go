@@ -25,12 +25,14 @@ func (im *images) pagesNeeded() uint32 {
 	return uint32((n + pager.PageSize - 1) / pager.PageSize)
 }
 
-// encode gives the bytes of the images in the run that begins at page.
-func (im *images) encode(page pager.PageNo, epoch uint32, fileSalt uint64) []byte {
-	b := make([]byte, index.HeaderBytes, int(im.pagesNeeded())*pager.PageSize)
+// encode gives the bytes of the images in the run of n pages that begins at page: all of it, zeros behind what is
+// needed, for the length says which pages are the images'.
+func (im *images) encode(page pager.PageNo, n, epoch uint32, fileSalt uint64) []byte {
+	b := make([]byte, index.HeaderBytes, int(n)*pager.PageSize)
 	index.SetHeader(b, index.TypeImage, page, epoch)
 	b = im.free.AppendTo(b)
 	b = tail.AppendEntries(b, im.segments)
+	b = b[:cap(b)]
 	binary.LittleEndian.PutUint64(b[index.OffLength:], uint64(len(b)))
 	binary.LittleEndian.PutUint64(b, index.Sum(b, fileSalt, page, epoch))
 	return b

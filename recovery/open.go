@@ -54,7 +54,7 @@ func NewFile(g pager.Geometry, random func() uint64) []byte {
 	m.Pages = free.Pages()
 	out := make([]byte, m.Pages*pager.PageSize)
 	index.BuildEmpty(out[root*pager.PageSize:], g, root, bucket, epoch, m.FileSalt)
-	b := im.encode(image, m.Epoch, m.FileSalt)
+	b := im.encode(image, 1, m.Epoch, m.FileSalt)
 	copy(out[image*pager.PageSize:], b)
 	m.Image, m.ImageBytes = pager.Ref{Page: image, Epoch: m.Epoch}, uint64(len(b))
 	m.Number = 1
@@ -199,6 +199,7 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	s := &State{P: p, Free: free, Tail: t, meta: m, slot: which, life: m.Life}
 	s.older, s.stale = older, stale
 	s.image = freelist.Run{Start: m.Image.Page, Pages: uint32((m.ImageBytes + pager.PageSize - 1) / pager.PageSize)}
+	free.Keep(s.reserveUnits())
 	s.Keys, s.Tombstones, s.sealedLSN = m.Keys, m.Tombstones, m.LSN
 	s.OldestPin = func() uint64 { return ^uint64(0) }
 	s.Generation.Store(1)

@@ -185,7 +185,7 @@ func (s *State) applyRetire(w *tail.Walk, r *tail.Record) {
 	}
 }
 
-// without is what a segment's pages are but for those of walked segments; w may be nil.
+// without is what a segment's pages are but for those of other walked segments; w may be nil.
 func (s *State) without(w *tail.Walk, g *tail.Segment) []freelist.Run {
 	step := s.granule(g.Start)
 	var walked []tail.Segment
@@ -196,6 +196,9 @@ func (s *State) without(w *tail.Walk, g *tail.Segment) []freelist.Run {
 	for at := uint32(g.Start); at < uint32(g.Start)+g.Pages; at += step {
 		held := false
 		for _, o := range walked {
+			if o.Start == g.Start && o.Salt == g.Salt {
+				continue // the segment itself: retired as a whole, and kept while a meta page needs it
+			}
 			held = held || at < uint32(o.Start)+o.Pages && uint32(o.Start) < at+step
 		}
 		if held {

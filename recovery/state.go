@@ -87,12 +87,15 @@ func (s *State) Life() (life uint32, begun bool) { return s.life, s.begun }
 // Meta is a copy of the newer meta page.
 func (s *State) Meta() pager.Meta { return s.meta }
 
-// reserve is the number of pages that Put leaves alone, so that checkpoints, deletes
-// and compaction go on when the disk is full.
+// imagePages is what nobody but checkpoints may use: room for the images of the two that release everything.
+func (s *State) imagePages() uint64 { return 2 * (s.meta.ImageBytes/pager.PageSize + 2) }
+
+// reserve is the number of pages that Put leaves alone besides, so that deletes and compaction go on when the
+// disk is full.
 func (s *State) reserve() uint64 {
-	images := uint64(s.meta.ImageBytes)/pager.PageSize + 1
-	if s.P.Pages() <= 2*uint64(s.P.Geo.UnitPages) {
-		return min(16, uint64(s.P.Geo.UnitPages)/2) + 2*images
+	images := s.meta.ImageBytes/pager.PageSize + 1
+	if pages := s.P.Pages(); pages <= 2*uint64(s.P.Geo.UnitPages) {
+		return max(min(16, uint64(s.P.Geo.UnitPages)/2), pages/8) + 2*images
 	}
 	return 2*(images+8) + uint64(s.Index.Directories)
 }
@@ -237,7 +240,7 @@ func (s *State) GrowAhead() (bool, error) {
 		return false, nil
 	}
 	step := min(max(have/8/unit, 2), uint64(g.MaxGrowPages)/unit)
-	if s.Free.FreeUnits() > reserveUnits+(step+1)/2 {
+	if s.Free.FreeUnits() > s.reserveUnits()+(step+1)/2 {
 		return false, nil
 	}
 	for range step {
@@ -279,8 +282,13 @@ const (
 )
 
 // reserveUnits is what an ordinary commit leaves of a file of more than one unit, beside the pages of reserve: one for
-// the tombstones of deletes, one for what compaction moves.
-const reserveUnits = 2
+// the tombstones of deletes, one for what compaction moves; together one where the file cannot become large.
+func (s *State) reserveUnits() uint64 {
+	if s.P.MaxPages() < 32*uint64(s.P.Geo.UnitPages) {
+		return 1
+	}
+	return 2
+}
 
 // Admit makes sure, before a byte is stored, that a commit of some records has room:
 // its bytes in the log and the worst case of index pages. largest is the size of the
@@ -296,10 +304,21 @@ func (s *State) Admit(records int, bytes, largest uint64, urgency Urgency) error
 		return err
 	}
 	s.credit = 0
-	if free, need := s.Free.FreePages(), s.reserve()+reserveUnits*uint64(s.P.Geo.UnitPages)+s.worstIndexPages(records); fits && free > need {
-		s.credit = min((free-need)/2, maxCredit) // half: checkpoints take their images from the same space
+	if loose, need := s.loosePages(), s.imagePages()+s.reserve()+s.worstIndexPages(records); fits && loose > need {
+		s.credit = min((loose-need)/2, maxCredit) // half: checkpoints take their images from the same space
 	}
 	return nil
+}
+
+// loosePages is the number of free pages that are in no free unit: index pages can be taken from them while the
+// units stay whole.
+func (s *State) loosePages() uint64 {
+	if s.P.Pages() <= uint64(s.P.Geo.UnitPages) {
+		return s.Free.FreePages()
+	}
+	units := s.Free.FreeUnits() // first: a unit that is opened in between counts on neither side
+	free := s.Free.FreePages()
+	return free - min(free, units*uint64(s.P.Geo.UnitPages))
 }
 
 // onePages is what a commit of one record may take for index pages, and maxCredit how many pages are
@@ -313,10 +332,15 @@ const (
 func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits bool) error {
 	unit := uint64(s.P.Geo.UnitPages)
 	pages, units, run := s.worstIndexPages(records), uint64(0), uint64(1)
-	pages += s.reserve() * uint64(Upkeep-urgency) / 2
 	if s.P.Pages() > unit {
-		units = reserveUnits * uint64(Upkeep-urgency) / 2
+		units = s.reserveUnits() * uint64(Upkeep-urgency) / 2
+		// Index pages open units too, but not those kept for the log: checkpoints bring their old copies back. A commit
+		// leaves pages enough for one of each more urgent kind.
+		if loose, need := s.loosePages(), pages+uint64(Upkeep-urgency)*s.worstIndexPages(1); loose < need {
+			units = s.reserveUnits() + (need-loose+unit-1)/unit
+		}
 	}
+	pages += s.imagePages() + s.reserve()*uint64(Upkeep-urgency)/2
 	if !fits {
 		n, each := s.Tail.NewSegments(records, bytes, largest)
 		if uint64(each) < unit {

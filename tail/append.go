@@ -98,8 +98,8 @@ func (t *Tail) segmentPages(size uint64) []uint32 {
 	up := func(n, unit uint64) uint32 { return uint32((n + unit - 1) / unit * unit) }
 	var tries []uint32
 	if t.p.Pages() <= uint64(g.UnitPages) && need < uint64(g.UnitPages) {
-		// A quarter of what the log has had so far, between the smallest segment and a half unit.
-		want := max(need, min(t.LSN/4/pager.PageSize, uint64(g.UnitPages)/2))
+		// A quarter of what the log has had so far, between the smallest segment and a half unit, and few of the largest file.
+		want := max(need, min(t.LSN/4/pager.PageSize, uint64(g.UnitPages)/2, t.p.MaxPages()/16))
 		tries = append(tries, up(want, uint64(g.SmallPages)))
 		if least := up(need, uint64(g.SmallPages)); least < tries[0] {
 			tries = append(tries, least)

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package report
+
+// fileSystem is told on Linux only.
+func fileSystem(string) string { return "unknown" }

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mapfile-db/mapfile/benchmarks/engine"
+	"github.com/mapfile-db/mapfile/benchmarks/report"
+	"github.com/mapfile-db/mapfile/benchmarks/worker"
+	"github.com/mapfile-db/mapfile/benchmarks/workload"
+)
+
+func TestMain(m *testing.M) {
+	worker.Main() // the test starts itself as worker
+	os.Exit(m.Run())
+}
+
+// TestQuick runs the whole quick form on few keys, so that it does not rot.
+func TestQuick(t *testing.T) {
+	out := t.TempDir()
+	cfg, err := parse([]string{"-quick", "-keys", "2000", "-for", "2ms", "-rounds", "1", "-tails", "200", "-settle", "1ns", "-out", out}, io.Discard)
+	require.NoError(t, err)
+	var text strings.Builder
+	require.NoError(t, execute(t.Context(), cfg, &text))
+
+	var rep report.Report
+	b, err := os.ReadFile(filepath.Join(out, "results.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &rep))
+	require.Len(t, rep.Settings, 1)
+	complete(t, rep.Settings[0])
+	for _, e := range rep.Engines {
+		require.True(t, e.Module == "" || strings.HasPrefix(e.Version, "v"), "%s has no version", e.Name)
+	}
+
+	require.Contains(t, text.String(), "Get hit, uniform")
+	page, err := os.ReadFile(filepath.Join(out, "index.html"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "<svg")
+	require.NotRegexp(t, `(src|href)\s*=|url\(|@import`, string(page), "the page must need no network")
+	stat, err := os.ReadFile(filepath.Join(out, "benchstat.txt"))
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^BenchmarkGetHit/engine=mapfile-never/keys=2000/value=100 \d+ [\d.]+ ns/op$`, string(stat))
+	require.FileExists(t, filepath.Join(out, "put-over-kill-2000-100.svg"))
+	left, err := filepath.Glob(filepath.Join(out, "data-*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "the run's files are still there")
+}
+
+// complete checks that every engine was measured in all it can do.
+func complete(t *testing.T, s *report.Setting) {
+	for _, e := range engine.All() {
+		for _, w := range workload.All() {
+			if w.Quick && w.For(e) {
+				require.NotNil(t, s.Find(w.Name, e.Name), "%s on %s", w.Name, e.Name)
+			}
+		}
+		if e.Shares == "" && e.Can(engine.CanLoad) {
+			require.NotNil(t, s.Find(loadName, e.Name), e.Name)
+		}
+		if e.Shares == "" && e.Can(engine.CanReopen) {
+			require.NotNil(t, s.Find(openClean, e.Name), e.Name)
+			kill := s.Find(openKill, e.Name)
+			require.NotNil(t, kill, e.Name)
+			require.True(t, e.Durability < engine.Kill || kill.Note == "", "%s: %s", e.Name, kill.Note)
+		}
+	}
+	require.NotEmpty(t, s.Footprints)
+	require.NotEmpty(t, s.Goals())
+}
+
+func TestFlags(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no number":        {[]string{"-keys", "many"}, "invalid syntax"},
+		"too few keys":     {[]string{"-keys", "10"}, "at least 1000"},
+		"negative rounds":  {[]string{"-rounds", "-1"}, "positive"},
+		"stray argument":   {[]string{"quick"}, `what is "quick"`},
+		"unknown engine":   {[]string{"-quick", "-engines", "abacus"}, "names none"},
+		"unknown workload": {[]string{"-quick", "-workloads", "dance"}, "names none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := parse(append(c.args, "-out", t.TempDir()), io.Discard)
+			if err == nil {
+				_, err = newRun(t.Context(), cfg)
+			}
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+func TestRoom(t *testing.T) {
+	require.NoError(t, checkRoom(t.TempDir(), 1))
+	require.ErrorContains(t, checkRoom(t.TempDir(), 1<<60), "free")
+}
+
+func TestPick(t *testing.T) {
+	picked, err := pickEngines("bbolt-sync,gomap")
+	require.NoError(t, err)
+	names := []string{}
+	for _, e := range picked {
+		names = append(names, e.Name)
+	}
+	require.Equal(t, []string{"bbolt-nosync", "bbolt-sync", "gomap"}, names, "who loads the files comes along")
+}
+
+// TestWanted: a name that exists asks for itself alone.
+func TestWanted(t *testing.T) {
+	for name, c := range map[string]struct {
+		list, name string
+		want       bool
+	}{
+		"empty list":       {"", "scan", true},
+		"same":             {"scan,get-hit", "get-hit", true},
+		"exists, so alone": {"get-hit", "get-hit-2g", false},
+		"beginning":        {"get", "get-hit-2g", true},
+		"half a word":      {"get-h", "get-hit", false},
+		"not asked for":    {"load,put", "scan", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.want, config{workloads: c.list}.wants(c.name))
+		})
+	}
+}
+
+// TestGroups: where not everything fits, mapfile meets each rival alone.
+func TestGroups(t *testing.T) {
+	all, err := pickEngines("mapfile-never,bbolt-nosync,gomap")
+	require.NoError(t, err)
+	require.Len(t, groups(all, engine.Sizing{Keys: 1000, KeyBytes: 16, ValueSize: 100}), 1)
+	sets := groups(all, engine.Sizing{Keys: 1 << 40, KeyBytes: 16, ValueSize: 100})
+	require.Len(t, sets, 2)
+	for _, set := range sets {
+		require.Len(t, set, 2)
+		require.Equal(t, "mapfile-never", set[0].Name)
+	}
+}
