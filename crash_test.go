@@ -188,7 +188,11 @@ func (c *crashRun) history(steps int) {
 	for i := 0; i < steps && c.budget > 0; i++ {
 		c.step(mode)
 	}
-	c.disk.OnEvent = nil
+	c.disk.OnEvent = func(simdisk.Event) {
+		if !debug.On {
+			c.disk.Notice() // before each sync: it makes durable what it knows of
+		}
+	}
 	if c.budget > 0 {
 		c.say("close")
 		c.must(c.db.Close())
