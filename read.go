@@ -288,35 +288,48 @@ func (at *snapshot) getStage(keys [][]byte, from, n int, fn func(i int, value []
 		}
 	}
 	var first [stage]uint64
-	limit, v := at.s.P.Pages()*pager.PageSize, at.s.P.View()
 	for i := range n {
 		if failed[i] != nil {
 			continue
 		}
 		probe := x.Probe(buckets[i], hashes[i])
-		if position, ok := probe.Next(); ok && position < limit-128 {
-			first[i] = position
+		position, ok := probe.Next()
+		if !ok {
+			failed[i] = errs.ErrNotFound
+			continue
 		}
+		first[i] = position
 	}
-	for i := range n {
-		touched += v.Load64(first[i]) + v.Load64(first[i]+64) + v.Load64(first[i]+120)
+	limit, v := at.s.P.Pages()*pager.PageSize, at.s.P.View()
+	for _, p := range first[:n] {
+		if p+128 <= limit { // a record begins at a multiple of 8: its first lines
+			touched += v.Load64(p) + v.Load64(p+64) + v.Load64(p+120)
+		}
 	}
 	at.touched = touched
 	for i := range n {
-		if err := at.deliver(keys[from+i], from+i, buckets[i], hashes[i], failed[i], fn); err != nil {
+		if err := at.deliver(keys[from+i], from+i, first[i], buckets[i], hashes[i], failed[i], fn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// deliver finishes one look-up of a stage and calls fn.
-func (at *snapshot) deliver(key []byte, i int, bucket, hash uint64, failed error, fn func(i int, value []byte, err error) error) error {
+// deliver finishes one look-up of a stage, whose first slot with the tag leads to position, and calls fn.
+func (at *snapshot) deliver(key []byte, i int, position, bucket, hash uint64, failed error, fn func(i int, value []byte, err error) error) error {
 	if failed != nil {
 		return fn(i, nil, failed)
 	}
 	var r tail.Record
-	if err := at.probe(bucket, hash, key, &r); err != nil {
+	err := at.s.Record(position, &r)
+	switch {
+	case err != nil:
+	case bytes.Equal(r.Key, key):
+		err = at.visible(&r)
+	default: // another key with the same tag
+		err = at.probe(bucket, hash, key, &r)
+	}
+	if err != nil {
 		return fn(i, nil, err)
 	}
 	if !r.ValueHolds(r.Value) {
