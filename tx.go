@@ -347,22 +347,27 @@ func (tx *Tx) Len() uint64 {
 	return n
 }
 
-// resolve finds out whether an entry's key was there before the transaction.
+// resolve looks up where an entry's key stood before the transaction.
 func (tx *Tx) resolve(o *op) error {
 	if o.base != unknown {
 		return nil
 	}
-	var r tail.Record
-	err := tx.guarded(func(at snapshot) error { return at.find(xxhash.Sum64(o.key), o.key, &r) })
-	switch err {
-	case nil:
-		o.base = isThere
-	case errs.ErrNotFound:
-		o.base = isAbsent
-	default:
-		return err
-	}
-	return nil
+	x := tx.db.s.Index
+	return tx.guarded(func(snapshot) error {
+		o.hash = xxhash.Sum64(o.key)
+		previous, found, err := x.Lookup(o.hash, o.key)
+		if err != nil {
+			return err
+		}
+		o.previous, o.found, o.base = previous, found, isAbsent
+		if found {
+			o.oldSize = int64(tx.db.s.Matched.Size())
+			if tx.db.s.Matched.Kind != tail.KindDelete {
+				o.base = isThere
+			}
+		}
+		return nil
+	})
 }
 
 // resolveAll looks up all keys of the set, before anything is appended: damage that stands in the way is found while
@@ -387,14 +392,30 @@ func (tx *Tx) resolveAll() error {
 	return nil
 }
 
-// warm touches the buckets of a group of keys.
+// warm touches the buckets of a group of keys, and then the records that their slots lead to.
 func (at *snapshot) warm(group []op) error {
+	var buckets, hashes, first [stage]uint64
+	x := at.s.Index
 	for i := range group {
-		bucket, inUse, err := at.s.Index.Find(at.root, xxhash.Sum64(group[i].key), group[i].key)
-		if err != nil {
+		var err error
+		if buckets[i], hashes[i], err = x.Find(at.root, xxhash.Sum64(group[i].key), group[i].key); err != nil {
 			return err
 		}
-		at.touched += at.s.Index.Prefetch(bucket, inUse)
 	}
+	touched := uint64(0)
+	for i := range group {
+		touched += x.Prefetch(buckets[i], hashes[i])
+	}
+	for i := range group {
+		probe := x.Probe(buckets[i], hashes[i])
+		first[i], _ = probe.Next()
+	}
+	limit, v := at.s.P.Pages()*pageSize, at.s.P.View()
+	for _, p := range first[:len(group)] {
+		if p+8 <= limit {
+			touched += v.Load64(p)
+		}
+	}
+	at.touched = touched
 	return nil
 }

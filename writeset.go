@@ -1,12 +1,11 @@
 package mapfile
 
 import (
+	"errors"
 	"math"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
@@ -57,6 +56,12 @@ type op struct {
 	before     int32 // the same key's entry before this one, -1 for none
 	deleted    bool
 	base       base
+
+	// Known once base is.
+	hash     uint64 // first hash of the key
+	previous uint64 // where the key's slot leads
+	oldSize  int64  // size of the record there
+	found    bool   // there is a slot
 }
 
 // base says whether a key was there before the transaction.
@@ -77,11 +82,12 @@ func (w *writeSet) add(key, value []byte, deleted bool) {
 	copy(both, key)
 	copy(both[len(key):], value)
 	before := int32(-1)
-	known := unknown
+	var o op
 	if i, ok := w.newest[string(key)]; ok {
-		before, known = i, w.ops[i].base
+		before, o = i, w.ops[i]
 	}
-	w.ops = append(w.ops, op{key: both[:len(key):len(key)], value: both[len(key):], before: before, deleted: deleted, base: known})
+	o.key, o.value, o.before, o.deleted = both[:len(key):len(key)], both[len(key):], before, deleted
+	w.ops = append(w.ops, o)
 	w.newest[string(key)] = int32(len(w.ops) - 1)
 	w.n = len(w.ops)
 }
@@ -154,7 +160,10 @@ func (db *DB) appendSet(w *writeSet, n int, demanded bool) (at place, err error)
 		if !w.counts(i) {
 			continue
 		}
-		if c.group = append(c.group, setRecord{op: &w.ops[i]}); len(c.group) == stage {
+		if err := c.append(&w.ops[i]); err != nil {
+			return at, c.batch.abandon(err)
+		}
+		if len(c.group) == stage {
 			if err := c.flush(); err != nil {
 				return at, err
 			}
@@ -167,75 +176,27 @@ func (db *DB) appendSet(w *writeSet, n int, demanded bool) (at place, err error)
 	return db.latest(), nil
 }
 
-// setCommit appends a write set in groups.
+// setCommit appends a write set.
 type setCommit struct {
 	db    *DB
 	set   *writeSet
 	batch *batch
-	group []setRecord
-	left  int // records still to append
-	first bool
+	group []setRecord // appended, their slots not set: the bytes may not be in the file yet
+	left  int         // records still to append
+	first bool        // the first has been appended
 }
 
-// setRecord is one record of a group between its look-up and its slot.
+// setRecord is a record between its append and its slot.
 type setRecord struct {
-	op          *op
-	hash        uint64
-	record      tail.Record
-	found, live bool
-	oldSize     int64
+	op     *op
+	record tail.Record
 }
 
-// flush appends a group: the cache misses of all its look-ups first, then the records, then, when their
-// bytes are in the file, the slots.
-func (c *setCommit) flush() error {
-	s := c.db.s
-	root := s.Index.Root
-	touched := uint64(0)
-	for i := range c.group {
-		g := &c.group[i]
-		g.hash = xxhash.Sum64(g.op.key)
-		if bucket, inUse, err := s.Index.Find(root, g.hash, g.op.key); err == nil {
-			touched += s.Index.Prefetch(bucket, inUse)
-		}
-	}
-	c.db.scratch.touched = touched
-	for i := range c.group {
-		if err := c.append(&c.group[i]); err != nil {
-			return c.batch.abandon(err)
-		}
-	}
-	if err := s.Tail.Flush(); err != nil {
-		return c.db.dur.fail(err)
-	}
-	for i := range c.group {
-		g := &c.group[i]
-		if _, _, err := s.Index.Lookup(g.hash, g.op.key); err != nil {
-			return c.db.dur.fail(err)
-		}
-		c.batch.record = g.record
-		if err := c.batch.slot(g.record.Position, g.found, g.live, g.oldSize); err != nil {
-			return c.db.dur.fail(err)
-		}
-	}
-	c.group = c.group[:0]
-	return nil
-}
-
-// append looks a key up and appends its record.
-func (c *setCommit) append(g *setRecord) error {
-	s := c.db.s
-	previous, found, err := s.Index.Lookup(g.hash, g.op.key)
-	if err != nil {
-		return err
-	}
-	g.found, g.live = found, found && s.Matched.Kind != tail.KindDelete
-	if found {
-		g.oldSize = int64(s.Matched.Size())
-	}
+// append appends the record of an entry.
+func (c *setCommit) append(o *op) error {
 	r := &c.batch.record
-	*r = tail.Record{Kind: tail.KindPut, Key: g.op.key, Value: g.op.value, Previous: previous, Sequence: s.Tail.Sequence}
-	if g.op.deleted {
+	*r = tail.Record{Kind: tail.KindPut, Key: o.key, Value: o.value, Previous: o.previous, Sequence: c.db.s.Tail.Sequence}
+	if o.deleted {
 		r.Kind = tail.KindDelete
 	}
 	if !c.first {
@@ -245,7 +206,33 @@ func (c *setCommit) append(g *setRecord) error {
 	if c.left--; c.left == 0 {
 		r.Flags |= tail.FlagLast
 	}
-	err = c.batch.append(g.live)
-	g.record = *r
-	return err
+	if err := c.batch.append(o.base == isThere); err != nil {
+		return err
+	}
+	c.group = append(c.group, setRecord{o, *r})
+	return nil
+}
+
+// flush sets the slots of a group, when its bytes are in the file.
+func (c *setCommit) flush() error {
+	s := c.db.s
+	if err := s.Tail.Flush(); err != nil {
+		return c.db.dur.fail(err)
+	}
+	for i := range c.group {
+		o := c.group[i].op
+		found, err := s.Index.LookupPosition(o.hash, o.key, o.previous)
+		if err == nil && found != o.found {
+			err = errors.New("a slot changed under the writer's turn")
+		}
+		if err != nil {
+			return c.db.dur.fail(err)
+		}
+		c.batch.record = c.group[i].record
+		if err := c.batch.slot(c.batch.record.Position, o.found, o.base == isThere, o.oldSize); err != nil {
+			return c.db.dur.fail(err)
+		}
+	}
+	c.group = c.group[:0]
+	return nil
 }
