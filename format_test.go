@@ -253,7 +253,7 @@ func TestFormatSegmentTable(t *testing.T) {
 	l := readLayout(t, "Images", "offset")
 	fields := map[string]string{
 		"first page": "Start", "pages": "Pages", "salt": "Salt", "life": "Life", "first lsn": "FirstLSN",
-		"first sequence": "FirstSeq", "used": "Used", "live": "Live",
+		"first sequence": "FirstSeq", "used": "Used", "live": "Live", "last sequence": "LastSeq",
 	}
 	require.Len(t, fields, leaves(reflect.TypeFor[tail.Entry]()), "a field of the segment table that FORMAT.md does not know")
 	l.changes(t, func(name string) []byte {

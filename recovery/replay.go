@@ -89,7 +89,8 @@ func (s *State) takeWalked(w *tail.Walk) {
 			g.Used = w.End.Position - g.Base()
 		}
 		if i == 0 {
-			s.Tail.Lookup(g.Start).Used = g.Used
+			first := s.Tail.Lookup(g.Start)
+			first.Used, first.LastSeq = g.Used, g.LastSeq
 			continue
 		}
 		s.Free.MarkUsed(freelist.Run{Start: g.Start, Pages: g.Pages})

@@ -230,7 +230,7 @@ func (t *Tail) Append(r *Record) error {
 	}
 	t.pos += size
 	t.LSN += size
-	t.cur.Used = t.pos - t.cur.Base()
+	t.cur.Used, t.cur.LastSeq = t.pos-t.cur.Base(), r.Sequence
 	return nil
 }
 

@@ -30,7 +30,7 @@ const (
 	linkBytes = (HeaderBytes + 16 + 7) &^ 7
 )
 
-// Segment is one use of a run of pages. The fields but Used do not change during it.
+// Segment is one use of a run of pages. The fields but Used and LastSeq do not change during it.
 type Segment struct {
 	Start    pager.PageNo
 	Pages    uint32
@@ -38,6 +38,7 @@ type Segment struct {
 	Life     uint32
 	FirstLSN uint64 // of its first byte
 	FirstSeq uint64 // of its first record, at least
+	LastSeq  uint64 // of its last record; FirstSeq - 1, or less, while it has none
 	Used     uint64 // bytes from its first, header included, up to the end of its last record
 }
 
@@ -203,7 +204,8 @@ func (t *Table) Segments() []*Segment {
 //	16  4  life         20  4  zero
 //	24  8  first LSN    32  8  first sequence
 //	40  8  used bytes   48  8  live bytes
-const entryBytes = 56
+//	56  8  last sequence
+const entryBytes = 64
 
 // Entry is a segment as the image of the table holds it.
 type Entry struct {
@@ -237,6 +239,7 @@ func AppendEntries(b []byte, all []Entry) []byte {
 		b = le.AppendUint64(b, s.FirstSeq)
 		b = le.AppendUint64(b, s.Used)
 		b = le.AppendUint64(b, s.Live)
+		b = le.AppendUint64(b, s.LastSeq)
 	}
 	return b
 }
@@ -255,7 +258,7 @@ func ReadEntries(b []byte, pages uint64) ([]Entry, error) {
 		e := b[i*entryBytes:]
 		all[i] = Entry{Segment{
 			Start: pager.PageNo(le.Uint32(e)), Pages: le.Uint32(e[4:]), Salt: le.Uint64(e[8:]), Life: le.Uint32(e[16:]),
-			FirstLSN: le.Uint64(e[24:]), FirstSeq: le.Uint64(e[32:]), Used: le.Uint64(e[40:]),
+			FirstLSN: le.Uint64(e[24:]), FirstSeq: le.Uint64(e[32:]), Used: le.Uint64(e[40:]), LastSeq: le.Uint64(e[56:]),
 		}, le.Uint64(e[48:])}
 		s := &all[i]
 		if s.Pages == 0 || s.Salt == 0 || uint64(s.Start)+uint64(s.Pages) > pages || s.Used > uint64(s.Pages)*pager.PageSize {

@@ -133,7 +133,7 @@ func (x *walker) step() bool {
 func (x *walker) advance(n uint64) {
 	x.at.Position += n
 	x.at.LSN += n
-	x.seg.Used = x.at.Position - x.seg.Base()
+	x.seg.Used, x.seg.LastSeq = x.at.Position-x.seg.Base(), x.at.Sequence
 }
 
 // pass goes over a LINK or PAD, which bear the sequence of the record before them.
