@@ -171,6 +171,23 @@ type movedRecord struct {
 
 // step looks at some records of the segment and moves the live ones, as one commit.
 func (c *compaction) step() (done bool, err error) {
+	err = c.atTurn(func(*tail.Segment) error {
+		from := c.at
+		bytes, largest, err := c.gather()
+		if err != nil || len(c.group) == 0 {
+			return err
+		}
+		if err := c.db.admit(len(c.group), bytes, largest, recovery.Upkeep); err != nil {
+			c.at = from
+			return err
+		}
+		return c.move()
+	})
+	return c.at >= c.g.Base()+c.g.Used, err
+}
+
+// atTurn runs f under the writer's turn and the fault guard, with the segment, if it is still in use.
+func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
 	db := c.db
 	db.turn.Lock()
 	defer db.turn.Unlock()
@@ -182,26 +199,13 @@ func (c *compaction) step() (done bool, err error) {
 		}
 	}()
 	if err := db.ready(); err != nil {
-		return false, err
+		return err
 	}
-	if s := db.s.Tail.Lookup(c.g.Start); s == nil || s.Salt != c.g.Salt {
-		return false, errKept
+	g := db.s.Tail.Lookup(c.g.Start)
+	if g == nil || g.Salt != c.g.Salt {
+		return errKept
 	}
-	from := c.at
-	bytes, largest, err := c.gather()
-	if err != nil {
-		return false, err
-	}
-	if len(c.group) > 0 {
-		if err := db.admit(len(c.group), bytes, largest, recovery.Upkeep); err != nil {
-			c.at = from
-			return false, err
-		}
-		if err := c.move(); err != nil {
-			return false, err
-		}
-	}
-	return c.at >= c.g.Base()+c.g.Used, nil
+	return f(g)
 }
 
 // gather finds the next live records. What cannot be read is alive (hole 23): the segment stays.
@@ -301,42 +305,28 @@ func (db *DB) droppable(g *tail.Segment, visible uint64) bool {
 }
 
 // retire logs that the segment leaves the table, and lets go of it.
-func (c *compaction) retire() (err error) {
+func (c *compaction) retire() error {
 	db := c.db
-	db.turn.Lock()
-	defer db.turn.Unlock()
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
-			err = db.writeFault(r)
+	return c.atTurn(func(g *tail.Segment) error {
+		size := tail.Size(0, 16)
+		if err := db.admit(1, size, size, recovery.Upkeep); err != nil {
+			return err
 		}
-	}()
-	if err := db.ready(); err != nil {
-		return err
-	}
-	g := db.s.Tail.Lookup(c.g.Start)
-	if g == nil || g.Salt != c.g.Salt {
-		return errKept
-	}
-	size := tail.Size(0, 16)
-	if err := db.admit(1, size, size, recovery.Upkeep); err != nil {
-		return err
-	}
-	var value [16]byte
-	binary.LittleEndian.PutUint64(value[:], uint64(g.Start))
-	binary.LittleEndian.PutUint64(value[8:], g.Salt)
-	b := db.newBatch(false)
-	b.record.Kind, b.record.Value, b.record.Flags = tail.KindRetire, value[:], tail.FlagFirst|tail.FlagLast
-	if err := b.append(true); err != nil {
-		return b.abandon(err)
-	}
-	if err := db.s.Tail.Flush(); err != nil {
-		return db.dur.fail(err)
-	}
-	db.s.RetireSegment(g)
-	b.finish()
-	return nil
+		var value [16]byte
+		binary.LittleEndian.PutUint64(value[:], uint64(g.Start))
+		binary.LittleEndian.PutUint64(value[8:], g.Salt)
+		b := db.newBatch(false)
+		b.record.Kind, b.record.Value, b.record.Flags = tail.KindRetire, value[:], tail.FlagFirst|tail.FlagLast
+		if err := b.append(true); err != nil {
+			return b.abandon(err)
+		}
+		if err := db.s.Tail.Flush(); err != nil {
+			return db.dur.fail(err)
+		}
+		db.s.RetireSegment(g)
+		b.finish()
+		return nil
+	})
 }
 
 // makeSpace is what a writer does that found no room: two checkpoints release all that is pending, arenas that

@@ -124,42 +124,15 @@ func (x *Index) below(path Path, level int, width uint, i uint64) Path {
 	return path
 }
 
-// seek moves the cursor to the bucket that holds a place. It belongs to the turn.
-func (x *Index) seek(at Path) error {
-	c := &x.cur
-	c.n, c.found, c.slot = 0, false, 0
-	how, err := x.VerifyRoot(x.Root)
-	if err != nil {
-		return err
-	}
-	page, rest := x.Root.Page, at.First
-	for c.n < 2*x.levels {
-		if c.n == x.levels {
-			rest = at.Second
-		}
-		entry := rest >> (64 - width(how))
-		c.path[c.n] = step{page, uint32(entry)}
-		c.n++
-		if page, how, err = x.child(page, c.n-1, width(how), entry); err != nil {
-			return err
-		}
-		if how&isDirectory == 0 {
-			c.bucket = page
-			return nil
-		}
-		rest <<= x.fan
-	}
-	return x.corrupt(page, "the directory is deeper than it can be")
-}
-
 // Evacuate copies the bucket at a place, and the directories above it, if sparse says
 // so of their pages, and returns the place of the next bucket. It is how arenas that hold
 // little are emptied. It belongs to the turn; Alloc must not give sparse pages.
 func (x *Index) Evacuate(at Path, sparse func(pager.PageNo) bool) (after Path, end bool, err error) {
-	if err := x.seek(at); err != nil {
+	c := &x.cur
+	c.found, c.slot = false, 0
+	if err := x.down(at.First, func() uint64 { return at.Second }); err != nil {
 		return at, false, err
 	}
-	c := &x.cur
 	after, end = x.next(at, uint(x.view().Page(c.bucket)[offDepth]))
 	move := sparse(c.bucket)
 	for i := range c.n {

@@ -37,16 +37,25 @@ func (x *Index) bytes(page pager.PageNo) []byte { return x.p.View().WritablePage
 // descend moves the cursor to the bucket of a key.
 func (x *Index) descend(hash uint64, key []byte) error {
 	c := &x.cur
-	c.n, c.first, c.key, c.hash = 0, hash, key, hash
+	c.first, c.key, c.hash = hash, key, hash
+	return x.down(hash, func() uint64 {
+		c.hash = x.SecondHash(key)
+		return c.hash
+	})
+}
+
+// down moves the cursor along the bits of a first hash and, where they are used up, of a second.
+func (x *Index) down(rest uint64, second func() uint64) error {
+	c := &x.cur
+	c.n = 0
 	how, err := x.VerifyRoot(x.Root)
 	if err != nil {
 		return err
 	}
-	page, rest := x.Root.Page, hash
+	page := x.Root.Page
 	for c.n < 2*x.levels {
 		if c.n == x.levels {
-			c.hash = x.SecondHash(key)
-			rest = c.hash
+			rest = second()
 		}
 		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
