@@ -82,10 +82,20 @@ func (b *background) checkpoints(ctx context.Context, db *DB) {
 func (db *DB) maintain(ctx context.Context) error {
 	db.checkpointMu.Lock()
 	defer db.checkpointMu.Unlock()
+	if !db.checkpointDue() {
+		return nil // asked for again while the last one had not sealed yet
+	}
 	if err := db.checkpointLocked(false); err != nil {
 		return err
 	}
 	return db.compact(ctx, garbagePercent, 0)
+}
+
+// checkpointDue reports whether the log since the last seal has passed its bound.
+func (db *DB) checkpointDue() bool {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	return db.s.Tail.LSN-db.s.LastSeal() > db.checkpointBound()
 }
 
 // grow keeps room ahead of the writers, so that growth does not sit in their calls.

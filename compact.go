@@ -44,7 +44,7 @@ func (db *DB) Compact(ctx context.Context) error {
 // checkpointMu is held.
 func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 	skip := map[uint64]bool{} // salts of segments that cannot be retired now
-	retired := 0              // since the last checkpoints
+	retired, some := 0, false // since the last checkpoints; at all
 	for {
 		g, ok := db.emptiest(skip, percent, units > 0)
 		if !ok || ctx.Err() != nil {
@@ -53,7 +53,7 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 		err := db.compactSegment(ctx, &g)
 		switch {
 		case err == nil:
-			retired++
+			retired, some = retired+1, true
 		case errors.Is(err, errKept):
 			skip[g.Salt] = true
 		case errors.Is(err, errs.ErrFull) && retired > 0: // what has been retired makes room
@@ -69,6 +69,9 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 		if units > 0 && db.s.Free.FreeUnits() >= units {
 			break
 		}
+	}
+	if !some && percent > 0 {
+		return ctx.Err() // nothing was done: what is pending waits for the checkpoints that come anyway
 	}
 	return errors.Join(ctx.Err(), db.release())
 }

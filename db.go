@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/recovery"
@@ -184,20 +185,29 @@ func (db *DB) checkpointLocked(clean bool) error {
 	if c == nil || err != nil {
 		return err
 	}
-	err = db.writeCheckpoint(c)
+	older, err := db.finish(c, db.writeCheckpoint(c))
+	if err != nil {
+		return err
+	}
+	db.counters.checkpoints.Add(1)
+	if err := c.Release(older); err != nil {
+		return db.s.P.Fail(err)
+	}
+	return nil
+}
+
+// finish makes a checkpoint that was written the newer one, under the turn, or gives up one that was not.
+func (db *DB) finish(c *recovery.Checkpoint, err error) (older freelist.Meta, _ error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	defer db.counters.finish.since(time.Now())
 	if err != nil {
-		c.Release()
-		return err
+		c.Abandon()
+		return older, err
 	}
-	db.counters.checkpoints.Add(1)
+	c.Finish()
 	db.s.Advise(db.memory)
-	if err := c.Finish(); err != nil {
-		return db.s.P.Fail(err)
-	}
-	return nil
+	return db.s.Older(), nil
 }
 
 // seal fixes the content of a checkpoint; nil if this life has appended nothing.
@@ -299,7 +309,7 @@ func (db *DB) closeState() error {
 	if err := db.tidy(); err != nil && db.s.P.Failed() == nil {
 		db.log.Warn("mapfile: Close could not tidy up", "error", err) // space only
 	}
-	for range 2 {
+	for range 3 { // the third has hardly anything left to list as retired: the next open reads less
 		if err := db.checkpointLocked(true); err != nil {
 			return cmp.Or(db.dur.sync(db.dur.appended.Load()), err)
 		}

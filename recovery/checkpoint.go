@@ -145,17 +145,24 @@ func (c *Checkpoint) WriteMeta() error {
 	return nil
 }
 
-// Finish makes the checkpoint the newer one and releases what is due (step 6). It runs under the turn.
-func (c *Checkpoint) Finish() error {
+// Finish makes the checkpoint the newer one. It runs under the turn; Due and Reclaim follow without it.
+func (c *Checkpoint) Finish() {
 	s := c.s
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.slot, s.meta, s.image, s.unsum = 1-s.slot, c.meta, c.run, nil
-	s.Free.Due(freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}, s.older)
-	return s.Reclaim()
 }
 
-// Release gives a checkpoint up that failed before its meta page was written. It runs under the turn.
-func (c *Checkpoint) Release() {
+// Release hands over what the checkpoint, which is the newer one now, has made due (step 6), beside writers.
+func (c *Checkpoint) Release(older freelist.Meta) error {
+	c.s.Free.Due(freelist.Meta{Epoch: c.meta.Epoch, LSN: c.meta.LSN}, older)
+	return c.s.Reclaim()
+}
+
+// Older is what the reclamation rule asks of the older meta page.
+func (s *State) Older() freelist.Meta { return s.older }
+
+// Abandon gives a checkpoint up that failed before its meta page was written. It runs under the turn.
+func (c *Checkpoint) Abandon() {
 	if !c.done {
 		c.giveUp()
 	}
@@ -190,7 +197,7 @@ func (s *State) BeginLife() error {
 		if !errors.Is(err, errs.ErrFull) {
 			return s.P.Fail(err)
 		}
-		c.Release() // nothing durable knows of the segment
+		c.Abandon() // nothing durable knows of the segment
 		g := s.Tail.Unbegin()
 		s.Free.Free(freelist.Run{Start: g.Start, Pages: g.Pages})
 		return err
