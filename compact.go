@@ -333,8 +333,8 @@ func (c *compaction) retire() error {
 }
 
 // makeSpace is what a writer does that found no room: two checkpoints release all that is pending, arenas that
-// are mostly free are emptied, and what is garbage is compacted. It answers false if there was nothing to gain since the last time.
-func (db *DB) makeSpace() bool {
+// are mostly free are emptied, and garbage is compacted until there is room for so many bytes of records. It answers false if there was nothing to gain since the last time.
+func (db *DB) makeSpace(bytes uint64) bool {
 	db.checkpointMu.Lock()
 	defer db.checkpointMu.Unlock()
 	if db.ready() != nil {
@@ -353,7 +353,7 @@ func (db *DB) makeSpace() bool {
 		if err := db.gather(); err != nil {
 			return err
 		}
-		err := db.compact(context.Background(), 0, enoughUnits)
+		err := db.compact(context.Background(), 0, enoughUnits+2*bytes/uint64(db.s.P.Geo.UnitBytes()))
 		return errors.Join(err, db.gather())
 	})
 	if err != nil && !errors.Is(err, errs.ErrFull) {

@@ -65,6 +65,7 @@ func TestMaxSize(t *testing.T) {
 		{mapfile.SyncNever, 100, 12 << 20},
 		{mapfile.SyncNever, 4000, 12 << 20},
 		{mapfile.SyncNever, 100000, 12 << 20},
+		{mapfile.SyncNever, 100, 64 << 20},
 		{mapfile.SyncNever, 100, 1 << 20},
 		{mapfile.SyncNever, 4000, 3 << 20},
 		{mapfile.SyncAlways, 4000, 6 << 20}, // (smaller values take too many syncs)

@@ -36,7 +36,7 @@ type Stats struct {
 type Waits struct {
 	Growth time.Duration // for the file to grow, where growth ahead of need came too late
 	Seal   time.Duration // for a checkpoint to fix its content
-	Finish time.Duration // for a checkpoint to release what it freed
+	Finish time.Duration // for a checkpoint to be made the newer one
 }
 
 // RecoveryStats is what Open had to do.

@@ -184,9 +184,10 @@ func (tx *Tx) Commit() error {
 	if n := tx.set.count(); n > 0 {
 		var err error
 		if at, err = db.appendSet(&tx.set, n, demanded); err != nil {
+			bytes := tx.set.bytes
 			tx.end()
 			if errors.Is(err, errs.ErrFull) {
-				db.makeSpace() // for who tries again
+				db.makeSpace(bytes) // for who tries again
 			}
 			return err
 		}

@@ -60,7 +60,7 @@ func (db *DB) one(kind tail.Kind, key, value []byte) error {
 	}
 	hash := xxhash.Sum64(key)
 	at, err := db.appendOne(kind, hash, key, value)
-	if errors.Is(err, errs.ErrFull) && db.makeSpace() {
+	if errors.Is(err, errs.ErrFull) && db.makeSpace(tail.Size(len(key), uint64(len(value)))) {
 		at, err = db.appendOne(kind, hash, key, value)
 	}
 	if err != nil {

@@ -46,8 +46,8 @@ func (e *firstError) get() error {
 type writeSet struct {
 	ops    []op
 	newest map[string]int32
-	n      int // len(ops)
-	bytes  uint64
+	n      int    // len(ops)
+	bytes  uint64 // of the records, at most
 }
 
 // op is one write.
@@ -90,6 +90,7 @@ func (w *writeSet) add(key, value []byte, deleted bool) {
 	w.ops = append(w.ops, o)
 	w.newest[string(key)] = int32(len(w.ops) - 1)
 	w.n = len(w.ops)
+	w.bytes += tail.Size(len(key), uint64(len(value)))
 }
 
 // lookup finds the newest write of a key, nil if there is none.

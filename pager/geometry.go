@@ -32,7 +32,7 @@ type Geometry struct {
 	SmallPages  uint32 // pages of the smallest segment, used inside the first unit only (4: 16 KiB)
 
 	// Of one open.
-	GrowPages       uint32 // the first step by which a file of one unit grows (16: 64 KiB)
+	GrowPages       uint32 // the first step by which a file of one unit grows (8: 32 KiB)
 	MaxGrowPages    uint32 // the largest step
 	ReserveBytes    int64  // address space to reserve: this, or four times the file if that is more
 	CheckpointBytes int64  // least tail that starts a checkpoint

@@ -101,7 +101,7 @@ func (c *checker) run(o *Options) error {
 	}
 	// Free space belongs to the state of the checkpoint, before the tail is replayed.
 	if err := c.s.Account(); err != nil {
-		if err := c.damage("free space", err); err != nil {
+		if err := c.account(err); err != nil {
 			return err
 		}
 	}
@@ -123,6 +123,18 @@ func (c *checker) run(o *Options) error {
 	return c.log()
 }
 
+// account notes what the account of pages found. Damage of the index, which it walks, is found again where the index is checked.
+func (c *checker) account(err error) error {
+	var e *errs.CorruptError
+	switch {
+	case !errors.As(err, &e):
+		return c.found("free space", 0, 0, err.Error())
+	case c.o.Quick:
+		return c.damage("index", err)
+	}
+	return nil
+}
+
 // found notes something that does not hold.
 func (c *checker) found(structure string, page uint64, offset int64, reason string) error {
 	c.out.Findings = append(c.out.Findings, Finding{structure, page, offset, reason})
@@ -137,9 +149,6 @@ func (c *checker) damage(structure string, err error) error {
 	var e *errs.CorruptError
 	if errors.As(err, &e) {
 		return c.found(structure, e.Page, e.Offset, e.Reason)
-	}
-	if structure == "free space" {
-		return c.found(structure, 0, 0, err.Error())
 	}
 	return err
 }

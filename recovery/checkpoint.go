@@ -285,7 +285,8 @@ const sparsePercent = 80
 func (s *State) Tidy() error {
 	s.Free.AvoidCurrent()         // else the arena in use would not count as sparse
 	defer s.Free.SparseArenas(-1) // allocate anywhere again
-	sparse := s.Free.EmptiestArenas(sparsePercent, s.imagePages()+s.worstIndexPages(1))
+	// Besides what lies in them, the directories above are copied.
+	sparse := s.Free.EmptiestArenas(sparsePercent, s.imagePages()+s.worstIndexPages(1)+uint64(s.Index.Directories))
 	if len(sparse) == 0 {
 		return nil
 	}

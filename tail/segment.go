@@ -38,7 +38,7 @@ type Segment struct {
 	Life     uint32
 	FirstLSN uint64 // of its first byte
 	FirstSeq uint64 // of its first record, at least
-	LastSeq  uint64 // of its last record; FirstSeq - 1, or less, while it has none
+	LastSeq  uint64 // of its last record, 0 while it has none
 	Used     uint64 // bytes from its first, header included, up to the end of its last record
 }
 

@@ -46,6 +46,7 @@ type walker struct {
 	w        *Walk
 	inCommit bool
 	open     uint64 // records of the commit not yet whole
+	openFrom int    // index of the segment that holds its first
 	seg      *Segment
 	at       Start // next byte to read
 }
@@ -112,6 +113,9 @@ func (x *walker) step() bool {
 	if first && (x.inCommit || r.Sequence != x.at.Sequence+1) || !first && (!x.inCommit || r.Sequence != x.at.Sequence) {
 		return false
 	}
+	if first {
+		x.openFrom = len(x.w.Segments) - 1
+	}
 	x.at.Sequence, x.inCommit = r.Sequence, true
 	if r.Flags&FlagMark != 0 {
 		x.w.Mark = max(x.w.Mark, r.Extra)
@@ -123,6 +127,7 @@ func (x *walker) step() bool {
 	x.advance(r.Size())
 	if r.Flags&FlagLast != 0 {
 		x.inCommit = false
+		x.whole()
 		x.w.Records += x.open
 		x.open = 0
 		x.w.End, x.w.EndIndex = x.at, len(x.w.Segments)-1
@@ -130,10 +135,17 @@ func (x *walker) step() bool {
 	return true
 }
 
+// whole notes that the commit whose last record was just read is whole, in the segments that hold it.
+func (x *walker) whole() {
+	for i := x.openFrom; i < len(x.w.Segments); i++ {
+		x.w.Segments[i].LastSeq = x.at.Sequence
+	}
+}
+
 func (x *walker) advance(n uint64) {
 	x.at.Position += n
 	x.at.LSN += n
-	x.seg.Used, x.seg.LastSeq = x.at.Position-x.seg.Base(), x.at.Sequence
+	x.seg.Used = x.at.Position - x.seg.Base()
 }
 
 // pass goes over a LINK or PAD, which bear the sequence of the record before them.
