@@ -23,7 +23,7 @@ import (
 // opened again.
 var (
 	crashImages = flag.Int("crash.images", 20000, "distinct images that TestCrash looks at")
-	crashSeed   = flag.Uint64("crash.seed", 0, "seed of the first history, 0: the time")
+	crashSeed   = flag.Uint64("crash.seed", 1, "seed of the first history, 0: the time")
 	crashDeep   = flag.Bool("crash.deep", false, "look at many more outcomes at each point")
 	crashOnly   = flag.Bool("crash.one", false, "run the history of crash.seed alone, at every point")
 )

@@ -73,6 +73,7 @@ type FaultError struct {
 	Page uint64 // page number
 }
 
+// Error names the page.
 func (e *FaultError) Error() string {
 	return fmt.Sprintf("mapfile: the system could not give page %d: I/O error, or the file was cut short", e.Page)
 }
