@@ -30,9 +30,8 @@ type DB struct {
 
 	memory uint64 // bytes that this process may use
 
-	closed   atomic.Bool
-	closeMu  sync.Mutex // one Close at a time
-	closeErr error
+	closed  atomic.Bool
+	closeMu sync.Mutex // one Close at a time
 
 	// turn is the writer's turn: who holds it may append and change the index.
 	turn sync.Mutex

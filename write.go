@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -184,11 +183,8 @@ type batch struct {
 	demanded bool
 	record   tail.Record
 	began    uint64 // position before the first record
-	segment  uint64 // where that was
 	keys     uint64 // before
-	start    time.Time
 	appended int
-	touched  uint64 // keeps loads that only warm the cache
 }
 
 // newBatch takes the next sequence.

@@ -37,7 +37,6 @@ type Index struct {
 	Directories uint32
 	built       []pager.PageNo // pages built in this epoch
 	cur         cursor
-	scratch     [pager.PageSize]byte
 }
 
 // New makes the index of an open file. Root, Epoch and the counts are the caller's to set.

@@ -3,8 +3,6 @@ package pager
 import (
 	"fmt"
 	"runtime"
-
-	"github.com/mapfile-db/mapfile/internal/errs"
 )
 
 // A read or store that the kernel cannot serve (a bad sector, a full disk under
@@ -76,9 +74,4 @@ type FaultError struct {
 // Error names the page.
 func (e *FaultError) Error() string {
 	return fmt.Sprintf("mapfile: the system could not give page %d: I/O error, or the file was cut short", e.Page)
-}
-
-// corrupt describes damage in a fixed page.
-func (p *Pager) corrupt(page PageNo, format string, args ...any) error {
-	return &errs.CorruptError{Path: p.path, Page: uint64(page), Reason: fmt.Sprintf(format, args...)}
 }

@@ -44,7 +44,8 @@ func TestDemo(t *testing.T) {
 	require.Len(t, lines, 5, got.out)
 	require.Contains(t, lines[0], "recovery median")
 	require.Regexp(t, `^ *imported, sync at end +300 `, lines[1])
-	require.Regexp(t, `^ *killed, sync never +[0-9,]+ .* 3  +[0-9]+ `, lines[2])
+	// (The child that brings in what is missing is ended by a kill too, which counts if a Put was in flight.)
+	require.Regexp(t, `^ *killed, sync never +[0-9,]+ .* [34]  +[0-9]+ `, lines[2])
 	require.Regexp(t, `^ *killed, sync always +[0-9,]+ .* 3  +[0-9]+ `, lines[3])
 	require.Equal(t, "demo: ok", lines[4])
 }
