@@ -17,6 +17,7 @@ type background struct {
 	growth     chan struct{}
 	cancel     context.CancelFunc
 	done       sync.WaitGroup
+	rot        rotWatch
 	due        atomic.Bool // a checkpoint was asked for (read by tests that step by hand)
 }
 
@@ -37,8 +38,43 @@ func (b *background) start(db *DB) {
 	b.started.Store(true)
 }
 
+// trustFor is how long an index page that was verified is trusted before its next use verifies it again.
+const trustFor = time.Minute
+
+// rotWatch ends the trust in verified pages now and then.
+type rotWatch struct {
+	mu      sync.Mutex // held while it works; a leaf
+	timer   *time.Timer
+	stopped bool
+}
+
+// watchRot begins the watch. Nobody else knows db yet.
+func (b *background) watchRot(db *DB) {
+	w := &b.rot
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(trustFor, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.stopped {
+			db.s.Distrust()
+			w.timer.Reset(trustFor)
+		}
+	})
+}
+
+func (w *rotWatch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
 // stop ends the work and waits for it.
 func (b *background) stop() {
+	b.rot.stop()
 	if b.started.Load() {
 		b.cancel()
 		b.done.Wait()

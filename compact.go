@@ -214,11 +214,11 @@ func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
 // gather finds the next live records. What cannot be read is alive (hole 23): the segment stays.
 func (c *compaction) gather() (bytes, largest uint64, err error) {
 	s := c.db.s
-	v, end, from := s.P.View(), c.g.Base()+c.g.Used, c.at
+	at, end, from := snapshot{s: s, mend: true}, c.g.Base()+c.g.Used, c.at
 	c.group = c.group[:0]
 	for c.at < end && len(c.group) < c.most && c.at-from < stepBytes {
 		var r tail.Record
-		if !tail.ParseHeader(v, c.at, c.g.Salt, c.g.End(), &r) {
+		if s.Record(c.at, &r, true) != nil {
 			return 0, 0, errKept
 		}
 		c.at += r.Size()
@@ -233,7 +233,7 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 		if !alive {
 			continue
 		}
-		if !r.ValueHolds(r.Value) {
+		if at.whole(&r) != nil {
 			return 0, 0, errKept
 		}
 		size := tail.Size(len(r.Key), uint64(len(r.Value)))

@@ -103,7 +103,15 @@ func open(path string, o Options, in internals) (*DB, error) {
 	db.memory = in.memory()
 	s.Advise(db.memory)
 	db.dur.init(s)
+	flips, _ := s.P.Mended()
+	for _, f := range flips {
+		db.mended(f)
+	}
+	s.P.OnMend = db.mended
 	db.background.enabled = in.background && !o.ReadOnly
+	if in.background {
+		db.background.watchRot(db)
+	}
 	if _, begun := s.Life(); begun {
 		db.lifeBegun()
 	}
@@ -111,6 +119,11 @@ func open(path string, o Options, in internals) (*DB, error) {
 		db.log.Info("mapfile: recovered", "records", r.Records, "bytes", r.Bytes, "cut", r.Cut, "damaged", len(r.Damaged), "fell back", r.FellBack, "took", r.Duration)
 	}
 	return db, nil
+}
+
+// mended tells of a flipped bit that was taken back.
+func (db *DB) mended(f pager.Flip) {
+	db.log.Warn("mapfile: mended a flipped bit", "in", f.What, "page", f.Off/pageSize, "offset", f.Off)
 }
 
 // lifeBegun starts what runs beside writers. The turn is held, or nobody else knows db yet.

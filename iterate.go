@@ -117,7 +117,7 @@ func (w *walker) some(at *snapshot) error {
 // one copies the entry behind a slot, if the transaction sees it there.
 func (w *walker) one(at *snapshot, position uint64) error {
 	var r tail.Record
-	if err := at.s.Record(position, &r); err != nil {
+	if err := at.s.Record(position, &r, at.mend); err != nil {
 		return err
 	}
 	if err := at.visible(&r); err != nil {
@@ -132,7 +132,10 @@ func (w *walker) one(at *snapshot, position uint64) error {
 	e := entry{at: len(w.buf), key: len(r.Key), value: len(r.Value)}
 	w.buf = append(append(w.buf, r.Key...), r.Value...)
 	if !r.ValueHolds(w.buf[e.at+e.key:]) {
-		return at.corrupt(&r, valueDamaged)
+		if err := at.whole(&r); err != nil {
+			return err
+		}
+		w.buf = append(w.buf[:e.at+e.key], r.Value...)
 	}
 	w.entries = append(w.entries, e)
 	return nil

@@ -3,6 +3,7 @@ package mapfile
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"runtime/debug"
 
 	"github.com/cespare/xxhash/v2"
@@ -46,10 +47,13 @@ func (db *DB) AppendGet(dst, key []byte) ([]byte, error) {
 		}
 		out, err := db.tryGet(dst, hash, key, g)
 		fence()
-		if db.s.Generation.Load() == g {
-			return out, err
+		if db.s.Generation.Load() != g {
+			continue // something was reused meanwhile, perhaps what was read: nothing of it is believed
 		}
-		// Something was reused meanwhile, perhaps what was read: nothing of it is believed.
+		if errors.Is(err, errs.ErrCorrupt) {
+			break // under a pin it may be mended
+		}
+		return out, err
 	}
 	err := db.pinned(func(at snapshot) error {
 		var err error
@@ -78,9 +82,13 @@ func (db *DB) Has(key []byte) (bool, error) {
 		}
 		err := db.tryHas(hash, key, g)
 		fence()
-		if db.s.Generation.Load() == g {
-			return found(err)
+		if db.s.Generation.Load() != g {
+			continue
 		}
+		if errors.Is(err, errs.ErrCorrupt) {
+			break // under a pin it may be mended
+		}
+		return found(err)
 	}
 	return found(db.pinned(func(at snapshot) error {
 		var r tail.Record
@@ -101,6 +109,7 @@ type snapshot struct {
 	s        *recovery.State
 	root     pager.Ref
 	sequence uint64
+	mend     bool   // it is good: flipped bits may be taken back
 	touched  uint64 // keeps the compiler from leaving out loads that only warm the cache
 }
 
@@ -166,14 +175,16 @@ func (db *DB) pinned(f func(at snapshot) error) (err error) {
 			err = db.damage(db.s.P.Fault(r))
 		}
 	}()
-	return f(db.now())
+	at := db.now()
+	at.mend = true
+	return f(at)
 }
 
 // find reads the newest record of key that the snapshot sees, as far as its header. Errors:
 // ErrNotFound, bare; damage.
 func (at *snapshot) find(hash uint64, key []byte, r *tail.Record) error {
 	x := at.s.Index
-	bucket, inUse, err := x.Find(at.root, hash, key)
+	bucket, inUse, err := x.Find(at.root, hash, key, at.mend)
 	if err != nil {
 		return err
 	}
@@ -188,7 +199,7 @@ func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error
 		if !ok {
 			return errs.ErrNotFound
 		}
-		if err := at.s.Record(position, r); err != nil {
+		if err := at.s.Record(position, r, at.mend); err != nil {
 			return err
 		}
 		if !bytes.Equal(r.Key, key) {
@@ -205,7 +216,7 @@ func (at *snapshot) visible(r *tail.Record) error {
 		if r.Previous == 0 {
 			return errs.ErrNotFound
 		}
-		if err := at.s.Record(r.Previous, r); err != nil {
+		if err := at.s.Record(r.Previous, r, at.mend); err != nil {
 			return err
 		}
 		if r.Sequence >= own { // each step goes back in the log: no loops, whatever the file says
@@ -231,10 +242,24 @@ func (at *snapshot) appendGet(dst []byte, hash uint64, key []byte) ([]byte, erro
 		return dst, err
 	}
 	out := append(dst, r.Value...)
-	if !r.ValueHolds(out[len(dst):]) {
-		return dst, at.corrupt(&r, valueDamaged)
+	if r.ValueHolds(out[len(dst):]) {
+		return out, nil
 	}
-	return out, nil
+	if err := at.whole(&r); err != nil {
+		return dst, err
+	}
+	return append(dst, r.Value...), nil
+}
+
+// whole makes sure that the value of a record holds, without a flipped bit if it must.
+func (at *snapshot) whole(r *tail.Record) error {
+	if r.ValueHolds(r.Value) {
+		return nil
+	}
+	if at.mend && at.s.MendRecord(r.Position) && at.s.Record(r.Position, r, false) == nil && r.ValueHolds(r.Value) {
+		return nil
+	}
+	return at.corrupt(r, valueDamaged)
 }
 
 // lend calls fn with key's value in the read-only mapping.
@@ -246,8 +271,8 @@ func (at *snapshot) lend(key []byte, fn func(value []byte) error) error {
 	if err := at.find(xxhash.Sum64(key), key, &r); err != nil {
 		return err
 	}
-	if !r.ValueHolds(r.Value) {
-		return at.corrupt(&r, valueDamaged)
+	if err := at.whole(&r); err != nil {
+		return err
 	}
 	return fn(r.Value[:len(r.Value):len(r.Value)])
 }
@@ -279,7 +304,7 @@ func (at *snapshot) getStage(keys [][]byte, from, n int, fn func(i int, value []
 			failed[i] = errs.ErrNotFound
 			continue
 		}
-		buckets[i], hashes[i], failed[i] = x.Find(at.root, xxhash.Sum64(keys[from+i]), keys[from+i])
+		buckets[i], hashes[i], failed[i] = x.Find(at.root, xxhash.Sum64(keys[from+i]), keys[from+i], at.mend)
 	}
 	touched := uint64(0)
 	for i := range n {
@@ -321,7 +346,7 @@ func (at *snapshot) deliver(key []byte, i int, position, bucket, hash uint64, fa
 		return fn(i, nil, failed)
 	}
 	var r tail.Record
-	err := at.s.Record(position, &r)
+	err := at.s.Record(position, &r, at.mend)
 	switch {
 	case err != nil:
 	case bytes.Equal(r.Key, key):
@@ -329,11 +354,11 @@ func (at *snapshot) deliver(key []byte, i int, position, bucket, hash uint64, fa
 	default: // another key with the same tag
 		err = at.probe(bucket, hash, key, &r)
 	}
+	if err == nil {
+		err = at.whole(&r)
+	}
 	if err != nil {
 		return fn(i, nil, err)
-	}
-	if !r.ValueHolds(r.Value) {
-		return fn(i, nil, at.corrupt(&r, valueDamaged))
 	}
 	return fn(i, r.Value[:len(r.Value):len(r.Value)], nil)
 }

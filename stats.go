@@ -27,6 +27,7 @@ type Stats struct {
 	Durable        uint64        // log position below which all is known to be synced
 	Appended       uint64        // log position of the next commit
 	Waits          Waits         // the longest that a writer of this DB can have waited for its upkeep
+	Mended         uint64        // single flipped bits taken back since Open
 	Readers        int           // transactions and callbacks reading now
 	Recovery       RecoveryStats // what Open had to do
 }
@@ -66,6 +67,7 @@ func (db *DB) Stats() Stats {
 	if info, err := db.s.P.Stat(); err == nil {
 		st.FileSize, st.Allocated = info.Size, info.Blocks
 	}
+	_, st.Mended = db.s.P.Mended()
 	free := db.s.Free.Stats()
 	st.FreeBytes, st.PendingBytes = int64(free.Free+db.s.DryPages())*pageSize, int64(free.Pending+free.Due)*pageSize
 	db.turn.Lock()

@@ -98,7 +98,7 @@ func (db *DB) beginRead(tx *Tx) error {
 	}
 	sequence, keys := db.dur.snapshot()
 	tx.at = db.now()
-	tx.at.sequence, tx.keys = sequence, keys
+	tx.at.sequence, tx.keys, tx.at.mend = sequence, keys, true
 	return nil
 }
 
@@ -212,7 +212,7 @@ func (tx *Tx) now() snapshot {
 		return at
 	}
 	at := tx.db.now()
-	at.root, at.sequence = tx.db.s.Index.Root, everything
+	at.root, at.sequence, at.mend = tx.db.s.Index.Root, everything, true
 	return at
 }
 
@@ -399,7 +399,7 @@ func (at *snapshot) warm(group []op) error {
 	x := at.s.Index
 	for i := range group {
 		var err error
-		if buckets[i], hashes[i], err = x.Find(at.root, xxhash.Sum64(group[i].key), group[i].key); err != nil {
+		if buckets[i], hashes[i], err = x.Find(at.root, xxhash.Sum64(group[i].key), group[i].key, at.mend); err != nil {
 			return err
 		}
 	}

@@ -186,7 +186,7 @@ func (x *testIndex) drop(key string) {
 
 // get finds key as a reader does.
 func (x *testIndex) get(root pager.Ref, key string) (uint64, bool, error) {
-	bucket, hash, err := x.Find(root, x.shape.hash(key), []byte(key))
+	bucket, hash, err := x.Find(root, x.shape.hash(key), []byte(key), true)
 	if err != nil {
 		return 0, false, err
 	}

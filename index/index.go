@@ -70,29 +70,54 @@ func (x *Index) corrupt(page pager.PageNo, format string, args ...any) error {
 
 // verify comes to trust a page that this process has not used yet: what the parent
 // says of it must hold, and its sum, and it must fit its place: level directories lie above it,
-// the last of which resolves width bits. It answers what Verified will say from now on.
-func (x *Index) verify(page pager.PageNo, tag uint16, wholeEpoch uint32, level int, width uint) (uint32, error) {
+// the last of which resolves width bits. It answers what Verified will say from now on. mend allows it to take
+// back a flipped bit: the caller knows that the page is not reused meanwhile.
+func (x *Index) verify(page pager.PageNo, tag uint16, wholeEpoch uint32, level int, width uint, mend bool) (uint32, error) {
 	if page < pager.FirstPage || uint64(page) >= x.p.Pages() {
 		return 0, x.corrupt(page, "an index entry leads outside the file")
 	}
 	b := x.p.View().Page(page)
-	epoch := pageEpoch(b)
-	kind := b[offType]
-	switch {
-	case kind != TypeDirectory && kind != TypeBucket:
-		return 0, x.corrupt(page, "not an index page (type %d)", kind)
-	case !HeaderNames(b, kind, page, epoch) || uint16(epoch) != tag || wholeEpoch != 0 && epoch != wholeEpoch:
-		return 0, x.corrupt(page, "index page of epoch %d stands where another was expected", epoch)
-	case binary.LittleEndian.Uint64(b) != Sum(b, x.FileSalt, page, epoch):
-		return 0, x.corrupt(page, "the sum of the index page does not hold")
-	case kind == TypeBucket && !x.plausible(b, level, width):
-		return 0, x.corrupt(page, "bucket of %d slots, %d dead, at depth %d below %d directories", pageCount(b), pageDead(b), b[offDepth], level)
-	case kind == TypeDirectory && (uint(b[offWidth]) > x.fan || int(b[offLevel]) != level || level > 0 && width != x.fan):
-		return 0, x.corrupt(page, "directory page of level %d that resolves %d bits below %d directories", b[offLevel], b[offWidth], level)
+	err := x.judge(b, page, tag, wholeEpoch, level, width)
+	if err != nil && mend && x.p.TryMend("index", uint64(page)*pager.PageSize, pager.PageSize, func(b []byte) bool {
+		return x.expected(b, page, tag, wholeEpoch) && x.sumHolds(b, page)
+	}) {
+		err = x.judge(b, page, tag, wholeEpoch, level, width)
+	}
+	if err != nil {
+		return 0, err
 	}
 	how := trust(b)
 	x.p.Trust(page, how)
 	return how, nil
+}
+
+// expected reports whether a page's header names the page and an epoch that the parent's tag stands for.
+func (x *Index) expected(b []byte, page pager.PageNo, tag uint16, wholeEpoch uint32) bool {
+	epoch := pageEpoch(b)
+	return HeaderNames(b, b[offType], page, epoch) && uint16(epoch) == tag && (wholeEpoch == 0 || epoch == wholeEpoch)
+}
+
+func (x *Index) sumHolds(b []byte, page pager.PageNo) bool {
+	return binary.LittleEndian.Uint64(b) == Sum(b, x.FileSalt, page, pageEpoch(b))
+}
+
+// judge tells what is wrong with a page.
+func (x *Index) judge(b []byte, page pager.PageNo, tag uint16, wholeEpoch uint32, level int, width uint) error {
+	epoch := pageEpoch(b)
+	kind := b[offType]
+	switch {
+	case kind != TypeDirectory && kind != TypeBucket:
+		return x.corrupt(page, "not an index page (type %d)", kind)
+	case !x.expected(b, page, tag, wholeEpoch):
+		return x.corrupt(page, "index page of epoch %d stands where another was expected", epoch)
+	case !x.sumHolds(b, page):
+		return x.corrupt(page, "the sum of the index page does not hold")
+	case kind == TypeBucket && !x.plausible(b, level, width):
+		return x.corrupt(page, "bucket of %d slots, %d dead, at depth %d below %d directories", pageCount(b), pageDead(b), b[offDepth], level)
+	case kind == TypeDirectory && (uint(b[offWidth]) > x.fan || int(b[offLevel]) != level || level > 0 && width != x.fan):
+		return x.corrupt(page, "directory page of level %d that resolves %d bits below %d directories", b[offLevel], b[offWidth], level)
+	}
+	return nil
 }
 
 // plausible reports whether a bucket can stand below so many directories, the last of which resolves width
@@ -118,10 +143,10 @@ func (x *Index) plausible(b []byte, level int, width uint) bool {
 	return used == pageCount(b) && dead == pageDead(b) && used < x.slots
 }
 
-// VerifyRoot makes sure that the root is a directory that can be trusted, and tells how.
-func (x *Index) VerifyRoot(root pager.Ref) (how uint32, err error) {
+// VerifyRoot makes sure that the root is a directory that can be trusted, and tells how. mend is as in Find.
+func (x *Index) VerifyRoot(root pager.Ref, mend bool) (how uint32, err error) {
 	if how = x.p.Verified(root.Page); how == 0 {
-		if how, err = x.verify(root.Page, uint16(root.Epoch), root.Epoch, 0, 0); err != nil {
+		if how, err = x.verify(root.Page, uint16(root.Epoch), root.Epoch, 0, 0, mend); err != nil {
 			return 0, err
 		}
 	}
@@ -134,7 +159,7 @@ func (x *Index) VerifyRoot(root pager.Ref) (how uint32, err error) {
 // child loads entry i of a directory and trusts the page behind it. The view is loaded after each page
 // number, so that it is never too small for the page: the file may have been mapped anew, larger. The directory
 // is of a level and resolves width bits.
-func (x *Index) child(dir pager.PageNo, level int, width uint, i uint64) (page pager.PageNo, how uint32, err error) {
+func (x *Index) child(dir pager.PageNo, level int, width uint, i uint64, mend bool) (page pager.PageNo, how uint32, err error) {
 	at := uint64(dir)*pager.PageSize + offChildren + 4*i
 	for {
 		v := x.p.View()
@@ -145,7 +170,7 @@ func (x *Index) child(dir pager.PageNo, level int, width uint, i uint64) (page p
 			}
 		}
 		tag := childTag(v.Page(dir), int(i))
-		how, err = x.verify(page, tag, 0, level+1, width)
+		how, err = x.verify(page, tag, 0, level+1, width, mend)
 		if err != nil && uint64(page) < x.p.Pages() && x.p.Verified(page) != 0 {
 			continue // a writer came between, and trusts it
 		}
@@ -157,10 +182,11 @@ func (x *Index) child(dir pager.PageNo, level int, width uint, i uint64) (page p
 }
 
 // Find descends to the bucket of a key. hash is the key's first hash. It returns the
-// bucket's byte offset in the file and the hash in use there.
-func (x *Index) Find(root pager.Ref, hash uint64, key []byte) (bucket, inUse uint64, err error) {
+// bucket's byte offset in the file and the hash in use there. mend says that what the root leads to is not reused meanwhile,
+// because of a pin or the turn, so that a flipped bit in a page on the way may be taken back.
+func (x *Index) Find(root pager.Ref, hash uint64, key []byte, mend bool) (bucket, inUse uint64, err error) {
 	page, rest := root.Page, hash
-	how, err := x.VerifyRoot(root)
+	how, err := x.VerifyRoot(root, mend)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -169,7 +195,7 @@ func (x *Index) Find(root pager.Ref, hash uint64, key []byte) (bucket, inUse uin
 			hash = x.SecondHash(key)
 			rest = hash
 		}
-		if page, how, err = x.child(page, level, width(how), rest>>(64-width(how))); err != nil {
+		if page, how, err = x.child(page, level, width(how), rest>>(64-width(how)), mend); err != nil {
 			return 0, 0, err
 		}
 		if how&isDirectory == 0 {

@@ -94,18 +94,18 @@ func TestEqualHashesReachTheSecond(t *testing.T) {
 	for i := 0; i < x.maxFill; i++ {
 		x.set(aKey(i))
 	}
-	_, hash, err := x.Find(x.Root, constant(""), []byte(aKey(0)))
+	_, hash, err := x.Find(x.Root, constant(""), []byte(aKey(0)), true)
 	require.NoError(t, err)
 	require.Equal(t, constant(""), hash)
 	for i := range 50 {
 		x.set(aKey(i))
 	}
 	for i := range 50 {
-		_, hash, err = x.Find(x.Root, constant(""), []byte(aKey(i)))
+		_, hash, err = x.Find(x.Root, constant(""), []byte(aKey(i)), true)
 		require.NoError(t, err)
 		require.Equal(t, x.SecondHash([]byte(aKey(i))), hash)
 	}
-	_, hash, err = x.Find(x.Root, ^constant(""), []byte(aKey(0)))
+	_, hash, err = x.Find(x.Root, ^constant(""), []byte(aKey(0)), true)
 	require.NoError(t, err)
 	require.Equal(t, ^constant(""), hash, "another first hash has buckets of its own")
 }
@@ -173,7 +173,7 @@ func TestCopyLeavesDeadSlotsOut(t *testing.T) {
 		x.drop(aKey(i))
 	}
 	numbers := func() []int {
-		bucket, _, err := x.Find(x.Root, 0, nil)
+		bucket, _, err := x.Find(x.Root, 0, nil, true)
 		require.NoError(t, err)
 		b := x.p.View().Bytes(bucket, pager.PageSize)
 		return []int{pageCount(b), pageDead(b)}

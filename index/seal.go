@@ -24,3 +24,15 @@ func (x *Index) StoreSums(sealed []pager.PageNo, epoch uint32) {
 		x.p.Store64(v, uint64(page)*pager.PageSize, Sum(b, x.FileSalt, page, epoch))
 	}
 }
+
+// Distrust forgets that pages were verified which were built before an epoch, all of which have their sums. Their next use
+// verifies them again. It is for any goroutine, but not for two at once.
+func (x *Index) Distrust(before uint32) {
+	for page := pager.FirstPage; uint64(page) < x.p.Pages(); page++ {
+		how := x.p.Verified(page)
+		age := (before - how) & epochMask // modulo the bits that are kept
+		if how&isTrusted != 0 && how&isRetired == 0 && age > 0 && age <= epochMask/2 {
+			x.p.Distrust(page, how)
+		}
+	}
+}

@@ -40,9 +40,9 @@ func addTop(w uint64, depth uint) (uint64, bool) {
 }
 
 // BucketAt finds the bucket that holds a place: its byte offset, and the place
-// behind it. end says that it is the last.
+// behind it. end says that it is the last. The caller has a pin, or the turn.
 func (x *Index) BucketAt(root pager.Ref, at Path) (bucket uint64, after Path, end bool, err error) {
-	how, err := x.VerifyRoot(root)
+	how, err := x.VerifyRoot(root, true)
 	if err != nil {
 		return 0, at, false, err
 	}
@@ -51,7 +51,7 @@ func (x *Index) BucketAt(root pager.Ref, at Path) (bucket uint64, after Path, en
 		if level == x.levels {
 			rest = at.Second
 		}
-		if page, how, err = x.child(page, level, width(how), rest>>(64-width(how))); err != nil {
+		if page, how, err = x.child(page, level, width(how), rest>>(64-width(how)), true); err != nil {
 			return 0, at, false, err
 		}
 		if how&isDirectory == 0 {
@@ -75,9 +75,9 @@ func (x *Index) Positions(dst []uint64, bucket uint64) []uint64 {
 }
 
 // Visit calls visit for every page that the root leads to, directories before what
-// is below them, each once. It verifies each page as a reader would.
+// is below them, each once. It verifies each page as a reader would. The caller has a pin, or the turn.
 func (x *Index) Visit(root pager.Ref, visit func(page pager.PageNo, directory bool, level int, path Path) error) error {
-	how, err := x.VerifyRoot(root)
+	how, err := x.VerifyRoot(root, true)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (x *Index) visit(dir pager.PageNo, trusted uint32, level int, path Path, vi
 	}
 	last := dir
 	for i := range uint64(1) << width(trusted) {
-		page, how, err := x.child(dir, level, width(trusted), i)
+		page, how, err := x.child(dir, level, width(trusted), i, true)
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func (x *Index) descend(hash uint64, key []byte) error {
 func (x *Index) down(rest uint64, second func() uint64) error {
 	c := &x.cur
 	c.n = 0
-	how, err := x.VerifyRoot(x.Root)
+	how, err := x.VerifyRoot(x.Root, true)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (x *Index) down(rest uint64, second func() uint64) error {
 		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page, how, err = x.child(page, c.n-1, width(how), entry); err != nil {
+		if page, how, err = x.child(page, c.n-1, width(how), entry, true); err != nil {
 			return err
 		}
 		if how&isDirectory == 0 {

@@ -35,14 +35,18 @@ func (p *Pager) WriteMark(fileSalt, mark uint64, life uint32) error {
 	return p.file.WriteAt(b[:], int64(MarkPage)*PageSize)
 }
 
-// ReadMark reads the mark page; ok is false if it says nothing.
+// ReadMark reads the mark page, as it is without a flipped bit; ok is false if it says nothing.
 func (p *Pager) ReadMark(fileSalt uint64) (mark uint64, life uint32, ok bool) {
 	var b [markBytes]byte
 	if _, err := p.file.ReadAt(b[:], int64(MarkPage)*PageSize); err != nil {
 		return 0, 0, false
 	}
-	if binary.LittleEndian.Uint64(b[:]) != markSum(b[:], fileSalt) {
+	bit, ok := FlippedBit(b[:], func() bool { return binary.LittleEndian.Uint64(b[:]) == markSum(b[:], fileSalt) })
+	if !ok {
 		return 0, 0, false
+	}
+	if bit >= 0 {
+		p.MendLater(NewFlip(b[:], bit, uint64(MarkPage)*PageSize, "mark"))
 	}
 	return binary.LittleEndian.Uint64(b[8:]), uint32(binary.LittleEndian.Uint64(b[16:])), true
 }

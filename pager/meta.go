@@ -2,6 +2,7 @@ package pager
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
@@ -206,6 +207,7 @@ func (m *Meta) SetGeometry(g Geometry) {
 type MetaPair struct {
 	Meta   [2]*Meta
 	Reason [2]error
+	Flips  []Flip // single bits that had to be taken back for a page to hold; in the file they are still wrong
 }
 
 // ReadMetas reads both meta pages of an open file.
@@ -218,11 +220,26 @@ func ReadMetas(f File) (MetaPair, error) {
 			return pair, err
 		}
 		pair.Meta[i], pair.Reason[i] = decodeMeta(b, i)
+		if pair.Reason[i] != nil && !errors.Is(pair.Reason[i], errs.ErrVersion) {
+			pair.mend(b, i)
+		}
 		if pair.Reason[i] != nil {
 			pair.Meta[i] = nil
 		}
 	}
 	return pair, nil
+}
+
+// mend looks for a flipped bit in meta page i, which does not hold.
+func (p *MetaPair) mend(b []byte, i int) {
+	bit, ok := FlippedBit(b[:metaBytes], func() bool {
+		return string(b[8:16]) == Magic && binary.LittleEndian.Uint64(b) == metaSum(b, i)
+	})
+	if !ok || bit < 0 {
+		return
+	}
+	p.Meta[i], p.Reason[i] = decodeMeta(b, i)
+	p.Flips = append(p.Flips, NewFlip(b, bit, uint64(i)*PageSize, "meta"))
 }
 
 // Order returns the numbers of the meta pages that hold, the newer one first.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,8 @@ type osMapping struct {
 	f       *osFile
 	write   view // no base: there is none
 	read    view
-	private bool // write and read are the same view, private memory behind the file's end
+	private bool           // write and read are the same view, private memory behind the file's end
+	amended map[int64]bool // by offset: pages of the file that are private memory by now
 }
 
 // Map reserves address space and maps the file over it. See MapOptions.
@@ -187,6 +189,33 @@ func (m *osMapping) Advise(off, n int64, a Advice) {
 	if m.write.base != nil && !m.private {
 		_ = unix.Madvise(m.write.bytes(off, n), flag)
 	}
+}
+
+// Amend makes the kernel's page at off a private copy and stores the word in it. What is there reads the same
+// throughout, for the copy begins as the file's page. The pager calls it one at a time.
+func (m *osMapping) Amend(off int64, word uint64) error {
+	if !m.private {
+		return errors.ErrUnsupported
+	}
+	page := off - off%osPageSize
+	at := unsafe.Add(m.read.base, page) // sound: off lies in the mapping
+	bytes := unsafe.Slice((*byte)(at), osPageSize)
+	var err error
+	if m.amended[page] {
+		err = unix.Mprotect(bytes, unix.PROT_READ|unix.PROT_WRITE)
+	} else {
+		// MAP_FIXED replaces a page of this mapping by the same page of the same file.
+		_, err = unix.MmapPtr(m.f.handle(), page, at, uintptr(osPageSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED)
+	}
+	if err != nil {
+		return os.NewSyscallError("mmap", err)
+	}
+	if m.amended == nil {
+		m.amended = map[int64]bool{}
+	}
+	m.amended[page] = true
+	atomic.StoreUint64((*uint64)(unsafe.Add(m.read.base, off)), word) // sound: off is a multiple of 8 in the page
+	return os.NewSyscallError("mprotect", unix.Mprotect(bytes, unix.PROT_READ))
 }
 
 // SyncRange writes the range to the disk and waits. What was stored through

@@ -4,6 +4,7 @@ package pager
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -138,6 +139,28 @@ func modified(t *testing.T, f *osFile) time.Time {
 	st, err := os.Stat(f.path)
 	require.NoError(t, err)
 	return st.ModTime()
+}
+
+// TestOSAmend mends two words of a page of a read-only mapping: the file, and the pages beside, stay as they are.
+func TestOSAmend(t *testing.T) {
+	f := newOS(t, int(3*osPageSize))
+	page := bytes.Repeat([]byte{0x55}, int(3*osPageSize))
+	require.NoError(t, f.WriteAt(page, 0))
+	m := mapOS(t, f, MapOptions{Reserve: mib, Least: 3 * osPageSize, ReadOnly: true, Private: true})
+	want := bytes.Clone(page)
+	for _, off := range []int64{osPageSize + 8, osPageSize + 800} {
+		require.NoError(t, m.Amend(off, 0x0101010101010101))
+		copy(want[off:], "\x01\x01\x01\x01\x01\x01\x01\x01")
+		require.Equal(t, want, bytes.Clone(bytesAt(m.Read(), 0, 3*osPageSize)))
+		require.True(t, faults(store(m.Read(), off)), "a caller may not store there")
+	}
+	got := make([]byte, len(page))
+	_, err := f.ReadAt(got, 0)
+	require.NoError(t, err)
+	require.Equal(t, page, got)
+
+	shared := mapOS(t, f, MapOptions{Reserve: mib, Least: 3 * osPageSize})
+	require.ErrorIs(t, shared.Amend(8, 1), errors.ErrUnsupported)
 }
 
 func TestOSMapTakesWhatItGets(t *testing.T) {

@@ -56,6 +56,10 @@ type Pager struct {
 
 	oldMu sync.Mutex
 	old   []retiredView
+
+	rot mending
+	// OnMend, if set, is told of each bit that is mended. It must not call the pager.
+	OnMend func(Flip)
 }
 
 // Path is the absolute path of the file.
@@ -81,6 +85,9 @@ func (p *Pager) Verified(n PageNo) uint32 { return p.verified.Load(uint64(n)) }
 // Trust notes that a page was verified, unless something is noted of it: a reader that was held up
 // since it looked must not overwrite what the page's next life has noted.
 func (p *Pager) Trust(n PageNo, how uint32) { p.verified.CompareAndSwap(uint64(n), 0, how) }
+
+// Distrust forgets how a page was verified, unless something else is noted of it by now.
+func (p *Pager) Distrust(n PageNo, how uint32) { p.verified.CompareAndSwap(uint64(n), how, 0) }
 
 // SetVerified notes that a page was built by this process, or with 0 that it is free.
 func (p *Pager) SetVerified(n PageNo, how uint32) { p.verified.Store(uint64(n), how) }
@@ -169,7 +176,7 @@ func (p *Pager) Grow(pages uint64) error {
 		return errs.Join(errs.ErrFull, fmt.Errorf("the largest size of %d bytes is reached", p.maxPages*PageSize))
 	}
 	if !p.private {
-		if err := p.file.Allocate(int64(have*PageSize), int64((pages-have)*PageSize)); err != nil {
+		if err := p.allocate(have*PageSize, (pages-have)*PageSize); err != nil {
 			return noRoom("grow the file", err)
 		}
 		p.fileEnd = max(p.fileEnd, pages*PageSize)
@@ -187,6 +194,15 @@ func (p *Pager) Grow(pages uint64) error {
 	}
 	p.pages.Store(pages)
 	return nil
+}
+
+// allocate gives a range blocks. A file that was cut under the map must not come back to its length with zeros, which
+// readers would take for their bytes: the map has failed instead.
+func (p *Pager) allocate(off, n uint64) error {
+	if now, err := p.file.Stat(); err == nil && now.Size < int64(p.pages.Load()*PageSize) {
+		return p.Fail(errs.At(p.path, fmt.Sprintf("cut to %d bytes", now.Size), errs.ErrReplaced))
+	}
+	return p.file.Allocate(int64(off), int64(n))
 }
 
 // noRoom tells a full disk from other errors.
@@ -284,7 +300,7 @@ func (p *Pager) prepareUnit(u uint64) error {
 	unit := uint64(p.Geo.UnitPages)
 	off := u * unit * PageSize
 	end := min(off+unit*PageSize, p.pages.Load()*PageSize)
-	if err := p.file.Allocate(int64(off), int64(end-off)); err != nil {
+	if err := p.allocate(off, end-off); err != nil {
 		return noRoom("allocate free pages", err)
 	}
 	if err := p.populate(off, end-off); err != nil {

@@ -119,6 +119,9 @@ type Mapping interface {
 	Populate(off, n int64, huge bool) error
 	// Advise tells the kernel how [off, off+n) will be used. It is a hint: it cannot fail.
 	Advise(off, n int64, a Advice)
+	// Amend stores a word, in the order of memory, at off, a multiple of 8, in a Private mapping, where no store
+	// is allowed otherwise: the page becomes private memory, and the file stays as it is. Readers see it in one step.
+	Amend(off int64, word uint64) error
 	// SyncRange makes [off, off+n) durable, however it was stored.
 	SyncRange(off, n int64) error
 	// Unmap takes the address space back. Nothing may touch it afterwards.

@@ -18,7 +18,7 @@ func (m *testMap) find(key string) (position, bucket uint64) {
 	position, found, err := m.Index.Lookup(xxhash.Sum64String(key), []byte(key))
 	require.NoError(m.t, err)
 	require.True(m.t, found)
-	bucket, _, err = m.Index.Find(m.Root(), xxhash.Sum64String(key), []byte(key))
+	bucket, _, err = m.Index.Find(m.Root(), xxhash.Sum64String(key), []byte(key), true)
 	require.NoError(m.t, err)
 	return position, bucket
 }
@@ -44,26 +44,26 @@ func TestCheck(t *testing.T) {
 		structure string
 	}{
 		{"whole", func(*testMap) {}, ""},
-		{"a bucket", func(m *testMap) { _, at := m.find(aKey(1)); m.flip(at + 70) }, "index"},
-		{"a directory", func(m *testMap) { m.flip(m.directory() + 70) }, "index"},
+		{"a bucket", func(m *testMap) { _, at := m.find(aKey(1)); m.damage(at + 70) }, "index"},
+		{"a directory", func(m *testMap) { m.damage(m.directory() + 70) }, "index"},
 		{"the value of a live record", func(m *testMap) {
 			at, _ := m.find(aKey(1))
-			m.flip(at + tail.HeaderBytes + uint64(len(aKey(1))) + 2)
+			m.damage(at + tail.HeaderBytes + uint64(len(aKey(1))) + 2)
 		}, "record"},
-		{"the header of a live record", func(m *testMap) { at, _ := m.find(aKey(1)); m.flip(at + 16) }, "record"},
-		{"the header of a segment, one copy", func(m *testMap) { m.flip(m.Tail.Segments()[0].Base() + 50) }, ""},
+		{"the header of a live record", func(m *testMap) { at, _ := m.find(aKey(1)); m.damage(at + 16) }, "record"},
+		{"the header of a segment, one copy", func(m *testMap) { m.damage(m.Tail.Segments()[0].Base() + 50) }, ""},
 		{"the header of a segment, both copies", func(m *testMap) {
 			base := m.Tail.Segments()[0].Base()
-			m.flip(base + 50)
-			m.flip(base + pager.SectorSize + 51)
+			m.damage(base + 50)
+			m.damage(base + pager.SectorSize + 51)
 		}, "log"},
 		{"the header of a superseded record", func(m *testMap) {
 			g := m.Tail.Segments()[0]
-			m.flip(g.Base() + tail.SegmentHeader + 17)
+			m.damage(g.Base() + tail.SegmentHeader + 17)
 		}, "log"},
-		{"the images of the newer meta page", func(m *testMap) { m.flip(uint64(m.Meta().Image.Page)*pager.PageSize + 100) }, "meta"},
-		{"the newer meta page", func(m *testMap) { m.flip(uint64(m.slot)*pager.PageSize + 100) }, "meta"},
-		{"the older meta page", func(m *testMap) { m.flip(uint64(1-m.slot)*pager.PageSize + 100) }, "meta"},
+		{"the images of the newer meta page", func(m *testMap) { m.damage(uint64(m.Meta().Image.Page)*pager.PageSize + 100) }, "meta"},
+		{"the newer meta page", func(m *testMap) { m.damage(uint64(m.slot)*pager.PageSize + 100) }, "meta"},
+		{"the older meta page", func(m *testMap) { m.damage(uint64(1-m.slot)*pager.PageSize + 100) }, "meta"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

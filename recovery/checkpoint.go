@@ -50,7 +50,7 @@ func (s *State) Seal() *Checkpoint {
 	was := s.Index.Epoch
 	s.unsum = append(s.unsum, sealed{s.Index.Seal(was + 1), was})
 	s.growMu.Lock() // no unit is on its way from the dry ones to the free space
-	c := &Checkpoint{s: s, images: &images{s.Free.Snapshot(), s.Tail.Entries()}, dry: slices.Clone(s.dry)}
+	c := &Checkpoint{s: s, images: &images{free: s.Free.Snapshot(), segments: s.Tail.Entries()}, dry: slices.Clone(s.dry)}
 	s.growMu.Unlock()
 	m := s.meta
 	m.Number++
@@ -150,6 +150,7 @@ func (c *Checkpoint) Finish() {
 	s := c.s
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.slot, s.meta, s.image, s.unsum = 1-s.slot, c.meta, c.run, nil
+	s.sums.Store(c.meta.Epoch)
 }
 
 // Release hands over what the checkpoint, which is the newer one now, has made due (step 6), beside writers.
@@ -213,6 +214,7 @@ func (s *State) BeginLife() error {
 		c.meta.Number++
 	}
 	s.image, s.unsum, s.begun = c.run, nil, true
+	s.sums.Store(c.meta.Epoch)
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.Free.Due(s.older, s.older)
 	return s.Reclaim()

@@ -205,7 +205,7 @@ func (m *testMap) check() {
 		require.NoError(m.t, err)
 		for _, position := range m.Index.Positions(nil, bucket) {
 			var r tail.Record
-			require.NoError(m.t, m.Record(position, &r))
+			require.NoError(m.t, m.Record(position, &r, true))
 			require.True(m.t, r.ValueHolds(r.Value))
 			require.NotContains(m.t, got, string(r.Key))
 			got[string(r.Key)] = string(r.Value)
@@ -227,8 +227,13 @@ func (m *testMap) check() {
 	}
 }
 
-// flip damages one byte of the file; what was stored and not synced is on the disk before.
-func (m *testMap) flip(at uint64) {
+// damage spoils one byte of the file, in two bits: one alone would be mended. What was stored and not synced is on the disk before.
+func (m *testMap) damage(at uint64) {
 	m.disk.Load(testPath, m.disk.Bytes(testPath))
-	m.disk.FlipBit(testPath, int64(8*at+3))
+	damage(m.disk, at)
+}
+
+func damage(disk *simdisk.Disk, at uint64) {
+	disk.FlipBit(testPath, int64(8*at+3))
+	disk.FlipBit(testPath, int64(8*at+5))
 }

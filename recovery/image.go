@@ -17,6 +17,7 @@ import (
 type images struct {
 	free     *freelist.Image
 	segments []tail.Entry
+	flips    []pager.Flip // a bit that had to be taken back, in the file it is still wrong
 }
 
 // pagesNeeded is the number of pages that the images take, at most.
@@ -42,6 +43,10 @@ func (im *images) encode(page pager.PageNo, n, epoch uint32, fileSalt uint64) []
 // file of 256 GiB, in practice kilobytes.
 const maxImageBytes = 1 << 30
 
+// maxMendImages is the length of images, in bytes, up to which a flipped bit in them is looked for: the time it takes grows with
+// the square, to a second here. Longer ones are left for those of the other meta page.
+const maxMendImages = 8 * pager.PageSize
+
 // readImages reads and verifies the images that a meta page names. The error is the reason.
 func readImages(f pager.File, m *pager.Meta) (*images, error) {
 	if m.ImageBytes < index.HeaderBytes || m.ImageBytes > maxImageBytes {
@@ -58,9 +63,20 @@ func readImages(f pager.File, m *pager.Meta) (*images, error) {
 	if _, err := f.ReadAt(b, int64(m.Image.Page)*pager.PageSize); err != nil {
 		return nil, err
 	}
-	if !index.HeaderNames(b, index.TypeImage, m.Image.Page, m.Image.Epoch) || binary.LittleEndian.Uint64(b[index.OffLength:]) != m.ImageBytes ||
-		binary.LittleEndian.Uint64(b) != index.Sum(b, m.FileSalt, m.Image.Page, m.Image.Epoch) {
-		return nil, fmt.Errorf("the sum of the images does not hold")
+	holds := func() bool {
+		return index.HeaderNames(b, index.TypeImage, m.Image.Page, m.Image.Epoch) && binary.LittleEndian.Uint64(b[index.OffLength:]) == m.ImageBytes &&
+			binary.LittleEndian.Uint64(b) == index.Sum(b, m.FileSalt, m.Image.Page, m.Image.Epoch)
+	}
+	var flips []pager.Flip
+	if !holds() {
+		if len(b) > maxMendImages {
+			return nil, fmt.Errorf("the sum of the images does not hold")
+		}
+		bit, ok := pager.FlippedBit(b, holds)
+		if !ok {
+			return nil, fmt.Errorf("the sum of the images does not hold")
+		}
+		flips = append(flips, pager.NewFlip(b, bit, uint64(m.Image.Page)*pager.PageSize, "images"))
 	}
 	free, rest, err := freelist.DecodeImage(m.Geometry(pager.Geometry{}), b[index.HeaderBytes:])
 	if err != nil {
@@ -73,5 +89,5 @@ func readImages(f pager.File, m *pager.Meta) (*images, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &images{free, segments}, nil
+	return &images{free, segments, flips}, nil
 }

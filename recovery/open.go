@@ -149,7 +149,10 @@ func checkRoot(f pager.File, m *pager.Meta) error {
 	if _, err := f.ReadAt(b, int64(m.Root.Page)*pager.PageSize); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if !index.HeaderNames(b, index.TypeDirectory, m.Root.Page, m.Root.Epoch) || binary.LittleEndian.Uint64(b) != index.Sum(b, m.FileSalt, m.Root.Page, m.Root.Epoch) {
+	// A flipped bit is taken back where the page is first used.
+	if _, ok := pager.FlippedBit(b, func() bool {
+		return index.HeaderNames(b, index.TypeDirectory, m.Root.Page, m.Root.Epoch) && binary.LittleEndian.Uint64(b) == index.Sum(b, m.FileSalt, m.Root.Page, m.Root.Epoch)
+	}); !ok {
 		return fmt.Errorf("the sum of root page %d does not hold", m.Root.Page)
 	}
 	return nil
@@ -196,6 +199,8 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.CloseMapping())
 	}
+	p.MendLater(f.Metas.Flips...)
+	p.MendLater(im.flips...)
 	s := &State{P: p, Free: free, Tail: t, meta: m, slot: which, life: m.Life}
 	s.older, s.stale = older, stale
 	s.image = freelist.Run{Start: m.Image.Page, Pages: uint32((m.ImageBytes + pager.PageSize - 1) / pager.PageSize)}
@@ -208,6 +213,7 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	t.LSN, t.Sequence = m.LSN, m.Sequence
 	t.Allocate = s.allocSegment
 	s.openIndex(o)
+	s.sums.Store(m.Epoch)
 	s.Report = Report{Clean: m.Clean, Checkpoint: m.Number, FellBack: fellBack}
 	return s, nil
 }
@@ -256,7 +262,7 @@ func filePages(size int64, g pager.Geometry) uint64 {
 
 // matches reports whether the record at position has the key, and keeps it as s.Matched.
 func (s *State) matches(position uint64, key []byte) (bool, error) {
-	if err := s.Record(position, &s.Matched); err != nil {
+	if err := s.Record(position, &s.Matched, true); err != nil {
 		return false, err
 	}
 	return string(s.Matched.Key) == string(key), nil
@@ -265,20 +271,37 @@ func (s *State) matches(position uint64, key []byte) (bool, error) {
 // keyAt reads the key of the record at position.
 func (s *State) keyAt(position uint64) ([]byte, error) {
 	var r tail.Record
-	if err := s.Record(position, &r); err != nil {
+	if err := s.Record(position, &r, true); err != nil {
 		return nil, err
 	}
 	return r.Key, nil
 }
 
 // Record reads the record at a position that a slot or a link gave, as far as its header
-// sum: key, kind and sequence may be believed, the value not yet.
-func (s *State) Record(position uint64, r *tail.Record) error {
-	limit := s.P.Pages() * pager.PageSize // before the view: that is never shorter then
-	if position+tail.HeaderBytes <= limit {
-		if salt := s.Tail.Salt(position); salt != 0 && tail.ParseHeader(s.P.View(), position, salt, limit, r) {
-			return nil
-		}
+// sum: key, kind and sequence may be believed, the value not yet. mend says that what lies there is not reused meanwhile, because
+// of a pin or the turn, so that a flipped bit may be taken back.
+func (s *State) Record(position uint64, r *tail.Record, mend bool) error {
+	if s.parse(position, r) || mend && s.MendRecord(position) && s.parse(position, r) {
+		return nil
 	}
 	return &errs.CorruptError{Path: s.P.Path(), Page: position / pager.PageSize, Offset: int64(position), Reason: "the header sum of the record does not hold"}
+}
+
+func (s *State) parse(position uint64, r *tail.Record) bool {
+	limit := s.P.Pages() * pager.PageSize // before the view: that is never shorter then
+	if position+tail.HeaderBytes > limit {
+		return false
+	}
+	salt := s.Tail.Salt(position)
+	return salt != 0 && tail.ParseHeader(s.P.View(), position, salt, limit, r)
+}
+
+// MendRecord takes back a flipped bit in the record at position, as Record may. It answers true if the record is worth reading again.
+func (s *State) MendRecord(position uint64) bool {
+	limit := s.P.Pages() * pager.PageSize
+	if position+tail.HeaderBytes > limit {
+		return false
+	}
+	salt := s.Tail.Salt(position)
+	return salt != 0 && tail.Mend(s.P, position, salt, limit)
 }

@@ -212,7 +212,7 @@ func TestTornTail(t *testing.T) {
 	m.put("b", "2")
 	require.NoError(t, m.P.WriteMark(m.Meta().FileSalt, end, m.life))
 	disk := m.copied()
-	m.flip(position + 17)
+	m.damage(position + 17)
 	delete(m.want, "b")
 	m.kill()
 	require.EqualValues(t, 1, m.Report.Records)
@@ -225,7 +225,7 @@ func TestTornTail(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.WriteMark(m.Meta().FileSalt, end+8, 1))
 	require.NoError(t, p.Close())
-	disk.FlipBit(testPath, int64(8*(position+17)))
+	damage(disk, position+17)
 	_, err = Open(options(disk))
 	var damage *errs.CorruptError
 	require.ErrorAs(t, err, &damage)
@@ -257,7 +257,7 @@ func TestFallBack(t *testing.T) {
 			m.fill(90, 3)
 			newer := m.Meta()
 			require.NoError(t, m.Close())
-			m.flip(row.at(newer, m.slot))
+			m.damage(row.at(newer, m.slot))
 			m.open()
 			if row.fallback {
 				require.Error(t, m.Report.FellBack)
@@ -283,13 +283,13 @@ func TestFallBackFails(t *testing.T) {
 	m.checkpoint(false)
 	disk := m.copied()
 	for _, image := range []pager.Ref{older.Image, m.Meta().Image} {
-		disk.FlipBit(testPath, int64(image.Page)*pager.PageSize*8+800)
+		damage(disk, uint64(image.Page)*pager.PageSize+100)
 	}
 	_, err := Open(options(disk))
 	require.ErrorIs(t, err, errs.ErrCorrupt)
 	disk = m.copied()
-	for page := range int64(2) {
-		disk.FlipBit(testPath, page*pager.PageSize*8+800)
+	for page := range uint64(2) {
+		damage(disk, page*pager.PageSize+100)
 	}
 	_, err = Open(options(disk))
 	require.ErrorIs(t, err, errs.ErrCorrupt)

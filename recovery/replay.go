@@ -20,6 +20,9 @@ func (s *State) recover(o *Options) error {
 	if err != nil {
 		return err
 	}
+	if err := s.P.WriteMended(); err != nil {
+		return err
+	}
 	s.Report.Records, s.Report.Bytes = w.Records, w.End.LSN-s.meta.LSN
 	s.Report.Cut = w.Refused - w.End.LSN
 	for _, d := range w.Damaged {
@@ -72,8 +75,14 @@ func (s *State) walk() (*tail.Walk, error) {
 			return nil, &errs.CorruptError{Path: s.P.Path(), Page: uint64(m.Segment), LSN: m.LSN, Reason: "the segment table does not know the start of replay"}
 		}
 	}
-	w := tail.NewWalk(s.P.View(), s.P.Pages()*pager.PageSize, m.UUID, from, mark, known)
+	_, mended := s.P.Mended()
+	w := tail.NewWalk(s.P.View(), s.P.Pages()*pager.PageSize, m.UUID, from, mark, known, func(position, salt, limit uint64) bool {
+		return tail.Mend(s.P, position, salt, limit)
+	})
 	if w.Refused < w.Mark {
+		if err := s.P.Unmend(mended); err != nil { // what is refused stays as it was
+			return nil, err
+		}
 		return nil, &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Offset: int64(w.RefPos), LSN: w.Refused,
 			Reason: fmt.Sprintf("a record of the tail does not hold, and the log is known to have been synced up to %d", w.Mark)}
 	}

@@ -53,8 +53,9 @@ type State struct {
 	image     freelist.Run // where the images of the newer meta page lie
 	begun     bool         // this life has its two meta pages
 	life      uint32
-	sealedLSN uint64   // LSN of the last seal
-	unsum     []sealed // seals whose checkpoint failed before their sums were stored
+	sealedLSN uint64        // LSN of the last seal
+	unsum     []sealed      // seals whose checkpoint failed before their sums were stored
+	sums      atomic.Uint32 // index pages of epochs below have their sums
 
 	// SlowestGrowth is the longest time that a writer, or a checkpoint, waited for the file to grow, in ns.
 	SlowestGrowth atomic.Int64
@@ -465,6 +466,13 @@ func (s *State) OldestSequence(g *tail.Segment) uint64 {
 	}
 	s.leaving = keep
 	return low
+}
+
+// Distrust lets every index page that has a sum be verified again at its next use, and what could not be mended be
+// tried again: what the kernel has read from the disk since may have rotted there. For any goroutine.
+func (s *State) Distrust() {
+	s.Index.Distrust(s.sums.Load())
+	s.P.ForgetRot()
 }
 
 // Close gives memory and descriptors back. Nothing is written.

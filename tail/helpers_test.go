@@ -112,7 +112,7 @@ func (l *testLog) append(r *Record) {
 // walk walks all of the log with a mark that is known beforehand.
 func (l *testLog) walk(mark uint64) *Walk {
 	known := l.known
-	return NewWalk(l.p.View(), l.p.Pages()*pager.PageSize, testUUID, l.start, mark, &known)
+	return NewWalk(l.p.View(), l.p.Pages()*pager.PageSize, testUUID, l.start, mark, &known, nil)
 }
 
 // flip damages a byte of the file.

@@ -91,7 +91,7 @@ func (r *Record) Size() uint64 { return recordSize(r.Flags, len(r.Key), uint64(l
 // ValueHolds reports whether the value that was copied from the record, or the
 // record's own Value, is the one its sum was made of.
 func (r *Record) ValueHolds(value []byte) bool {
-	return r.sum == uint32(xxhash.Sum64(value))^r.high
+	return r.sum == r.sumOf(value)
 }
 
 func recordSize(flags uint8, key int, value uint64) uint64 {
@@ -113,7 +113,11 @@ func ParseHeader(v *pager.View, position, salt, limit uint64, r *Record) bool {
 	if position&7 != 0 || position+HeaderBytes > limit {
 		return false
 	}
-	b := v.Bytes(position, HeaderBytes)
+	return parse(v.Bytes(position, limit-position), v, position, salt, limit, r)
+}
+
+// parse is ParseHeader with the header, and the key behind it, taken from b, which has them whole if they end below the limit.
+func parse(b []byte, v *pager.View, position, salt, limit uint64, r *Record) bool {
 	lengths := binary.LittleEndian.Uint64(b[8:])
 	sequence := binary.LittleEndian.Uint64(b[16:])
 	key, flags, value := uint64(uint16(lengths)), uint8(lengths>>24), lengths>>32
@@ -124,7 +128,7 @@ func ParseHeader(v *pager.View, position, salt, limit uint64, r *Record) bool {
 	if position+keyAt+key+value > limit {
 		return false
 	}
-	covered := v.Bytes(position+8, keyAt-8+key)
+	covered := b[8 : keyAt+key : keyAt+key]
 	h := xxhash.Sum64(covered) ^ pager.Mix(salt, position)
 	if uint32(h) != binary.LittleEndian.Uint32(b) {
 		return false

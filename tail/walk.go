@@ -49,19 +49,21 @@ type walker struct {
 	openFrom int    // index of the segment that holds its first
 	seg      *Segment
 	at       Start // next byte to read
+	mend     func(position, salt, limit uint64) bool
 }
 
 // NewWalk walks the log. limit is the length of the file in bytes, mark the highest
 // mark known beforehand (meta page, mark page). known is the segment of the start as
-// the segment table has it, nil if there is none: then there is no log to walk.
-func NewWalk(v *pager.View, limit uint64, uuid [16]byte, from Start, mark uint64, known *Segment) *Walk {
+// the segment table has it, nil if there is none: then there is no log to walk. mend, if not nil, is asked to
+// take back a flipped bit in a record below the mark that does not hold; true: look again.
+func NewWalk(v *pager.View, limit uint64, uuid [16]byte, from Start, mark uint64, known *Segment, mend func(position, salt, limit uint64) bool) *Walk {
 	w := &Walk{Mark: max(mark, from.LSN), Aborted: map[uint64]bool{}, start: from, End: from, Refused: from.LSN, RefPos: from.Position}
 	if known == nil {
 		return w
 	}
 	// The table repeats the header, which may be damaged.
 	w.Segments = []Segment{*known}
-	x := &walker{v: v, limit: limit, uuid: uuid, w: w, at: from, seg: &w.Segments[0]}
+	x := &walker{v: v, limit: limit, uuid: uuid, w: w, at: from, seg: &w.Segments[0], mend: mend}
 	for {
 		for x.step() {
 		}
@@ -93,13 +95,25 @@ func (x *walker) enter(page pager.PageNo, salt uint64) bool {
 	return true
 }
 
+// read reads the record at the walk's place. Below the mark it should hold, and a flipped bit is taken back.
+func (x *walker) read(r *Record) (header, value bool) {
+	for again := x.mend != nil && x.w.Mark > x.at.LSN; ; again = false {
+		header = x.at.Position+HeaderBytes <= x.seg.End() && ParseHeader(x.v, x.at.Position, x.seg.Salt, x.seg.End(), r)
+		value = header && r.ValueHolds(r.Value)
+		if value || !again || !x.mend(x.at.Position, x.seg.Salt, x.seg.End()) {
+			return header, value
+		}
+	}
+}
+
 // step takes one record; false where the walk ends.
 func (x *walker) step() bool {
 	var r Record
-	if x.at.Position+HeaderBytes > x.seg.End() || !ParseHeader(x.v, x.at.Position, x.seg.Salt, x.seg.End(), &r) {
+	header, value := x.read(&r)
+	if !header {
 		return false
 	}
-	if !r.ValueHolds(r.Value) {
+	if !value {
 		if x.w.Mark <= x.at.LSN || r.Kind == KindLink || r.Kind == KindRetire {
 			return false
 		}

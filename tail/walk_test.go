@@ -261,7 +261,7 @@ func TestWalkStaleRecords(t *testing.T) {
 func TestWalkWithoutALog(t *testing.T) {
 	l := newLog(t, simPager(t, unitsOfFour, 16))
 	l.commit(aPut(10))
-	w := NewWalk(l.p.View(), 16*pager.PageSize, testUUID, l.start, 0, nil)
+	w := NewWalk(l.p.View(), 16*pager.PageSize, testUUID, l.start, 0, nil, nil)
 	require.Equal(t, l.start, w.End)
 	require.Empty(t, visited(t, l, w))
 	require.Empty(t, w.Spans(0))

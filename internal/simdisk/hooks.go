@@ -41,7 +41,7 @@ func (e Event) String() string {
 type Call struct {
 	// Name is the method: of pager.Disk Open, CreateTemp, Link, SyncDir, Stat, Network,
 	// Resolve; of pager.File ReadAt, WriteAt, WriteSync, Sync, Allocate, Truncate, Punch,
-	// FileStat, Reopen, Lock, Map, Close; of pager.Mapping Populate, SyncRange, Unmap.
+	// FileStat, Reopen, Lock, Map, Close; of pager.Mapping Populate, Amend, SyncRange, Unmap.
 	Name   string
 	Path   string
 	Number int   // calls of this disk so far, from 1

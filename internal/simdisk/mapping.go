@@ -1,6 +1,8 @@
 package simdisk
 
 import (
+	"errors"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -91,6 +93,18 @@ func (m *mapping) Populate(off, count int64, huge bool) error {
 
 // Advise does nothing.
 func (m *mapping) Advise(off, count int64, a pager.Advice) {}
+
+// Amend stores a word in private memory.
+func (m *mapping) Amend(off int64, word uint64) error {
+	if err := m.f.d.ask("Amend", m.f.path, off, 8); err != nil {
+		return pathError("mmap", m.f.path, err)
+	}
+	if !m.own {
+		return pathError("mmap", m.f.path, errors.ErrUnsupported)
+	}
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&m.mem[off])), word)
+	return nil
+}
 
 // SyncRange makes a range durable, on the description that was mapped. Private
 // memory has nothing to make durable.
