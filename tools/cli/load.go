@@ -11,6 +11,7 @@ import (
 )
 
 func (a *app) loadCmd() *cobra.Command {
+	var flags formFlags
 	cmd := &cobra.Command{
 		Use:   "load FILE < DUMP",
 		Short: "Read entries from stdin, as dump writes them, into a map that may be new",
@@ -20,41 +21,48 @@ func (a *app) loadCmd() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.RunE = a.onFile(0, func(cmd *cobra.Command, args []string) error {
+		form, err := flags.form(cmd)
+		if err != nil {
+			return err
+		}
 		t, err := a.openTarget(cmd, args[0])
 		if err != nil {
 			return err
 		}
 		start := time.Now()
-		if err := t.close(a.load(cmd, t)); err != nil {
+		if err := t.close(a.load(cmd, t, form.reader())); err != nil {
 			return err
 		}
 		tell(cmd, "loaded", "entries", t, start)
 		return nil
 	})
+	flags.addFlags(cmd)
 	return cmd
 }
 
-func (a *app) load(cmd *cobra.Command, t *target) error {
+func (a *app) load(cmd *cobra.Command, t *target, form dumpReader) error {
 	bar := a.newProgress(cmd, "loading", unitBytes, inputSize(cmd.InOrStdin()))
 	defer bar.finish()
 	r := bufio.NewReaderSize(interruptible(cmd.Context(), cmd.InOrStdin()), 1<<16)
 	for number := 1; ; number++ {
 		text, size, err := readLine(r)
 		if err == io.EOF {
+			if err := form.end(); err != nil {
+				return fmt.Errorf("stdin: %w", err)
+			}
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("stdin: %w", err)
 		}
-		if len(text) == 0 {
-			continue
-		}
-		key, value, err := parseEntry(text)
+		key, value, ok, err := form.line(text)
 		if err != nil {
 			return fmt.Errorf("stdin: line %d: %w", number, err)
 		}
-		if err := t.put(key, value); err != nil {
-			return err
+		if ok {
+			if err := t.put(key, value); err != nil {
+				return err
+			}
 		}
 		bar.add(int64(size))
 	}

@@ -49,5 +49,5 @@ func readLine(r *bufio.Reader) (text []byte, size int, err error) {
 	if err == io.EOF && len(text) > 0 {
 		err = nil
 	}
-	return bytes.TrimSpace(text), len(text), err
+	return bytes.TrimSuffix(text, []byte("\n")), len(text), err
 }
