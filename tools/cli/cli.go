@@ -32,12 +32,16 @@ type Options struct {
 	// its own, which demo then kills. nil: the running program's file, called by
 	// way of the commands above the tree.
 	Child func(args ...string) (*exec.Cmd, error)
+	// Importers are the stores of others that import --from can read. The tree itself knows none, so that nobody pays
+	// for their modules; tools/importer is the program that knows some.
+	Importers []Importer
 }
 
 // app is what the verbs of one tree share.
 type app struct {
 	root  *cobra.Command
 	child func(args ...string) (*exec.Cmd, error)
+	from  []Importer
 
 	lockTimeout  time.Duration
 	allowNetwork bool
@@ -53,8 +57,11 @@ func New(opts *Options) *cobra.Command { return newApp(opts).root }
 func newApp(opts *Options) *app {
 	a := &app{isTerminal: isTerminal}
 	a.child = a.reexec
-	if opts != nil && opts.Child != nil {
-		a.child = opts.Child
+	if opts != nil {
+		a.from = opts.Importers
+		if opts.Child != nil {
+			a.child = opts.Child
+		}
 	}
 	a.root = &cobra.Command{
 		Use:           "mapfile",

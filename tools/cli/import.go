@@ -8,17 +8,22 @@ import (
 )
 
 func (a *app) importCmd() *cobra.Command {
+	var from, bucket string
 	cmd := &cobra.Command{
-		Use:   "import DIR FILE",
-		Short: "Take every file below a directory into a map that may be new",
-		Long: "Take every regular file below DIR into the map FILE, which is created if there is\n" +
-			"none: the key is the path from DIR, with slashes, the value the content. Stopped\n" +
-			"half-way, a map that it created is removed; another keeps what was committed, and\n" +
-			"the message says how far that is.",
+		Use:   "import SOURCE FILE",
+		Short: "Take every file below a directory, or every entry of another store, into a map that may be new",
+		Long: "Take every regular file below the directory SOURCE into the map FILE, which is created\n" +
+			"if there is none: the key is the path from SOURCE, with slashes, the value the content.\n" +
+			"With --from take every entry of a store of another kind instead. Stopped half-way, a map\n" +
+			"that it created is removed; another keeps what was committed, and the message says how far\n" +
+			"that is.",
 		Args: cobra.ExactArgs(2),
 	}
 	cmd.RunE = a.onFile(1, func(cmd *cobra.Command, args []string) error {
 		start := time.Now()
+		if from != "" || bucket != "" {
+			return a.importStore(cmd, from, args[0], args[1], bucket, start)
+		}
 		self, _ := os.Stat(args[1]) // nil: there is no map yet
 		src, err := listSource(cmd.Context(), args[0], self)
 		if err != nil {
@@ -31,6 +36,8 @@ func (a *app) importCmd() *cobra.Command {
 		tell(cmd, "imported", "files", t, start)
 		return nil
 	})
+	cmd.Flags().StringVar(&from, "from", "", "`kind` of the store SOURCE: "+a.importerNames())
+	cmd.Flags().StringVar(&bucket, "bucket", "", "of a store with buckets, the one to import; nested ones by their path, with slashes")
 	return cmd
 }
 
