@@ -79,8 +79,8 @@ func (x *Index) verify(page pager.PageNo, tag uint16, wholeEpoch uint32, level i
 	}
 	b := x.p.View().Page(page)
 	err := x.judge(b, page, tag, wholeEpoch, level, width)
-	if err != nil && mend && x.p.TryMend("index", uint64(page)*pager.PageSize, pager.PageSize, func(b []byte) bool {
-		return x.expected(b, page, tag, wholeEpoch) && x.sumHolds(b, page)
+	if err != nil && mend && x.p.TryMend("index", uint64(page)*pager.PageSize, pager.PageSize, func(b []byte) (int, bool) {
+		return Flipped(b, x.FileSalt, page, func() bool { return x.expected(b, page, tag, wholeEpoch) })
 	}) {
 		err = x.judge(b, page, tag, wholeEpoch, level, width)
 	}

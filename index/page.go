@@ -85,7 +85,24 @@ func width(how uint32) uint { return uint(how >> widthShift & 15) }
 
 // Sum is the sum of a page, or of an image of several, whose header names page and epoch.
 func Sum(b []byte, fileSalt uint64, page pager.PageNo, epoch uint32) uint64 {
-	return xxhash.Sum64(b[8:]) ^ pager.Mix(pager.Mix(fileSalt, uint64(page)), uint64(epoch))
+	return xxhash.Sum64(b[8:]) ^ salt(fileSalt, page, epoch)
+}
+
+func salt(fileSalt uint64, page pager.PageNo, epoch uint32) uint64 {
+	return pager.Mix(pager.Mix(fileSalt, uint64(page)), uint64(epoch))
+}
+
+// Flipped looks for the one flipped bit in a page, or in an image of several, whose sum does not hold, and leaves b without it.
+// expected judges what the header says. bit is -1 if b holds as it is.
+func Flipped(b []byte, fileSalt uint64, page pager.PageNo, expected func() bool) (bit int, ok bool) {
+	bit, ok = pager.FlippedBit(b[:HeaderBytes], func() bool {
+		return expected() && binary.LittleEndian.Uint64(b) == Sum(b, fileSalt, page, pageEpoch(b))
+	})
+	if ok || !expected() {
+		return bit, ok
+	}
+	bit, ok = pager.FlippedSum(b[8:], binary.LittleEndian.Uint64(b)^salt(fileSalt, page, pageEpoch(b)))
+	return 64 + bit, ok && expected()
 }
 
 // SetHeader fills the common header of a page but for its sum.

@@ -54,9 +54,9 @@ func FlippedBit(b []byte, holds func() bool) (bit int, ok bool) {
 }
 
 // TryMend looks for the one flipped bit in the n bytes at off, and takes it back: in the file of a map that is open for
-// writing, in private memory of a read-only one. holds judges a copy of the bytes. It answers true if it is
+// writing, in private memory of a read-only one. find looks for it in a copy of the bytes, as FlippedBit does. It answers true if it is
 // worth looking again. The caller's pin, or turn, keeps the bytes from being reused meanwhile.
-func (p *Pager) TryMend(what string, off, n uint64, holds func(b []byte) bool) bool {
+func (p *Pager) TryMend(what string, off, n uint64, find func(b []byte) (bit int, ok bool)) bool {
 	p.rot.mu.Lock()
 	known := p.rot.hopeless[off]
 	p.rot.mu.Unlock()
@@ -64,7 +64,7 @@ func (p *Pager) TryMend(what string, off, n uint64, holds func(b []byte) bool) b
 		return false
 	}
 	b := bytes.Clone(p.View().Bytes(off, n))
-	bit, ok := FlippedBit(b, func() bool { return holds(b) })
+	bit, ok := find(b)
 	switch {
 	case !ok:
 		p.giveUp(off)

@@ -44,8 +44,8 @@ func (im *images) encode(page pager.PageNo, n, epoch uint32, fileSalt uint64) []
 const maxImageBytes = 1 << 30
 
 // maxMendImages is the length of images, in bytes, up to which a flipped bit in them is looked for: the time it takes grows with
-// the square, to a second here. Longer ones are left for those of the other meta page.
-const maxMendImages = 8 * pager.PageSize
+// the square, to a second or two here. Longer ones are left for those of the other meta page.
+const maxMendImages = 32 * pager.PageSize
 
 // readImages reads and verifies the images that a meta page names. The error is the reason.
 func readImages(f pager.File, m *pager.Meta) (*images, error) {
@@ -63,16 +63,15 @@ func readImages(f pager.File, m *pager.Meta) (*images, error) {
 	if _, err := f.ReadAt(b, int64(m.Image.Page)*pager.PageSize); err != nil {
 		return nil, err
 	}
-	holds := func() bool {
-		return index.HeaderNames(b, index.TypeImage, m.Image.Page, m.Image.Epoch) && binary.LittleEndian.Uint64(b[index.OffLength:]) == m.ImageBytes &&
-			binary.LittleEndian.Uint64(b) == index.Sum(b, m.FileSalt, m.Image.Page, m.Image.Epoch)
+	expected := func() bool {
+		return index.HeaderNames(b, index.TypeImage, m.Image.Page, m.Image.Epoch) && binary.LittleEndian.Uint64(b[index.OffLength:]) == m.ImageBytes
 	}
 	var flips []pager.Flip
-	if !holds() {
+	if !expected() || binary.LittleEndian.Uint64(b) != index.Sum(b, m.FileSalt, m.Image.Page, m.Image.Epoch) {
 		if len(b) > maxMendImages {
 			return nil, fmt.Errorf("the sum of the images does not hold")
 		}
-		bit, ok := pager.FlippedBit(b, holds)
+		bit, ok := index.Flipped(b, m.FileSalt, m.Image.Page, expected)
 		if !ok {
 			return nil, fmt.Errorf("the sum of the images does not hold")
 		}

@@ -150,8 +150,8 @@ func checkRoot(f pager.File, m *pager.Meta) error {
 		return err
 	}
 	// A flipped bit is taken back where the page is first used.
-	if _, ok := pager.FlippedBit(b, func() bool {
-		return index.HeaderNames(b, index.TypeDirectory, m.Root.Page, m.Root.Epoch) && binary.LittleEndian.Uint64(b) == index.Sum(b, m.FileSalt, m.Root.Page, m.Root.Epoch)
+	if _, ok := index.Flipped(b, m.FileSalt, m.Root.Page, func() bool {
+		return index.HeaderNames(b, index.TypeDirectory, m.Root.Page, m.Root.Epoch)
 	}); !ok {
 		return fmt.Errorf("the sum of root page %d does not hold", m.Root.Page)
 	}

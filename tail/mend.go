@@ -28,11 +28,13 @@ func Mend(p *pager.Pager, position, salt, limit uint64) bool {
 	const sumAt = 4
 	if len(r.Value) > MaxMendValue {
 		want := r.sumOf(r.Value)
-		return p.TryMend("record", position+sumAt, 4, func(b []byte) bool { return binary.LittleEndian.Uint32(b) == want })
+		return p.TryMend("record", position+sumAt, 4, func(b []byte) (int, bool) {
+			return pager.FlippedBit(b, func() bool { return binary.LittleEndian.Uint32(b) == want })
+		})
 	}
 	valueAt := r.valueAt() - sumAt
-	return p.TryMend("record", position+sumAt, valueAt+uint64(len(r.Value)), func(b []byte) bool {
-		return binary.LittleEndian.Uint32(b) == r.sumOf(b[valueAt:])
+	return p.TryMend("record", position+sumAt, valueAt+uint64(len(r.Value)), func(b []byte) (int, bool) {
+		return pager.FlippedBit(b, func() bool { return binary.LittleEndian.Uint32(b) == r.sumOf(b[valueAt:]) })
 	})
 }
 
@@ -42,9 +44,11 @@ func mendHeader(p *pager.Pager, position, salt, limit uint64) bool {
 	whole := bytes.Clone(v.Bytes(position, min(limit-position, HeaderBytes+extraBytes+MaxKey))) // a flipped length may say anything
 	n := min(uint64(len(whole)), HeaderBytes+extraBytes+uint64(binary.LittleEndian.Uint16(whole[8:])))
 	var r Record
-	return p.TryMend("record", position, n, func(b []byte) bool {
-		copy(whole, b)
-		return parse(whole, v, position, salt, limit, &r) && r.ValueHolds(r.Value)
+	return p.TryMend("record", position, n, func(b []byte) (int, bool) {
+		return pager.FlippedBit(b, func() bool {
+			copy(whole, b)
+			return parse(whole, v, position, salt, limit, &r) && r.ValueHolds(r.Value)
+		})
 	})
 }
 
