@@ -66,7 +66,7 @@ func (x *Index) SecondHash(key []byte) uint64 {
 
 // corrupt describes damage of an index page.
 func (x *Index) corrupt(page pager.PageNo, format string, args ...any) error {
-	return &errs.CorruptError{Path: x.p.Path(), Page: uint64(page), Reason: fmt.Sprintf(format, args...)}
+	return &errs.CorruptError{Path: x.p.Path(), Page: uint64(page), Structure: "index", Reason: fmt.Sprintf(format, args...)}
 }
 
 // verify comes to trust a page that this process has not used yet: what the parent

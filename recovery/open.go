@@ -21,6 +21,7 @@ type Options struct {
 	pager.OpenOptions
 	ByWrite bool          // commits will be synced one by one: store records by pwrite
 	Random  func() uint64 // salts; nil: crypto/rand. The simulated disk sets it.
+	Repair  *Repair       // what may be done beyond replay; nil: nothing
 }
 
 // Report is what an open had to do.
@@ -32,6 +33,8 @@ type Report struct {
 	Cut        uint64        // bytes behind the last whole commit that were part of a torn tail, as far as they could be read
 	Damaged    []uint64      // byte offsets of records whose value does not hold: ErrCorrupt for their keys alone
 	FellBack   error         // why the newer meta page was not used, nil if it was
+	Rebuilt    bool          // the index was made anew
+	Lost       Losses        // what was given up in the log
 	Duration   time.Duration // of the whole open
 }
 
@@ -111,8 +114,8 @@ func (s *State) guardedRecover(o *Options) (err error) {
 	return s.recover(o)
 }
 
-// choose takes the newer of the meta pages whose sum, root page and images hold.
-func choose(f *pager.Opened) (which int, im *images, fellBack error, err error) {
+// choose takes the newer of the meta pages whose sum, root page and images hold; with rootless the root does not matter.
+func choose(f *pager.Opened, rootless bool) (which int, im *images, fellBack error, err error) {
 	for _, reason := range f.Metas.Reason {
 		if errors.Is(reason, errs.ErrVersion) {
 			return 0, nil, nil, reason
@@ -123,13 +126,15 @@ func choose(f *pager.Opened) (which int, im *images, fellBack error, err error) 
 		if errors.Is(f.Metas.Reason[0], errs.ErrNotMapfile) && errors.Is(f.Metas.Reason[1], errs.ErrNotMapfile) {
 			return 0, nil, nil, errs.ErrNotMapfile
 		}
-		return 0, nil, nil, &errs.CorruptError{Path: f.Path, Page: 0, Reason: fmt.Sprintf("neither meta page holds (%v; %v)", f.Metas.Reason[0], f.Metas.Reason[1])}
+		return 0, nil, nil, &errs.CorruptError{Path: f.Path, Page: 0, Structure: "meta", Reason: fmt.Sprintf("neither meta page holds (%v; %v)", f.Metas.Reason[0], f.Metas.Reason[1])}
 	}
+	structure, rootsOnly := "meta", false
 	for _, which = range order {
 		m := f.Metas.Meta[which]
 		im, err = readImages(f.File, m)
-		if err == nil {
+		if err == nil && !rootless {
 			err = checkRoot(f.File, m)
+			rootsOnly = rootsOnly || err != nil
 		}
 		if err == nil {
 			if len(order) == 1 {
@@ -139,8 +144,11 @@ func choose(f *pager.Opened) (which int, im *images, fellBack error, err error) 
 		}
 		fellBack = errors.Join(fellBack, fmt.Errorf("meta page %d: %w", which, err))
 	}
+	if rootsOnly {
+		structure = "index" // all else is there to make it anew
+	}
 	m := f.Metas.Meta[order[0]]
-	return 0, nil, nil, &errs.CorruptError{Path: f.Path, Page: uint64(m.Image.Page), Reason: fmt.Sprintf("no meta page leads to a whole state (%v)", fellBack)}
+	return 0, nil, nil, &errs.CorruptError{Path: f.Path, Page: uint64(m.Image.Page), Structure: structure, Reason: fmt.Sprintf("no meta page leads to a whole state (%v)", fellBack)}
 }
 
 // checkRoot verifies the root page before anything is mapped.
@@ -160,7 +168,7 @@ func checkRoot(f pager.File, m *pager.Meta) error {
 
 // openState maps the file and loads what the chosen meta page leads to.
 func openState(o *Options, f *pager.Opened) (*State, error) {
-	which, im, fellBack, err := choose(f)
+	which, im, fellBack, err := choose(f, o.repair().RebuildIndex)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +195,7 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 		}
 	}
 	if cut := free.CutEnd(); cut > have {
-		return nil, &errs.CorruptError{Path: f.Path, Page: have, Reason: fmt.Sprintf("the file is cut short: %d bytes, at least %d are in use", f.Info.Size, cut*pager.PageSize)}
+		return nil, &errs.CorruptError{Path: f.Path, Page: have, Structure: "meta", Reason: fmt.Sprintf("the file is cut short: %d bytes, at least %d are in use", f.Info.Size, cut*pager.PageSize)}
 	}
 	free.Shrink(have)
 
@@ -284,7 +292,7 @@ func (s *State) Record(position uint64, r *tail.Record, mend bool) error {
 	if s.parse(position, r) || mend && s.MendRecord(position) && s.parse(position, r) {
 		return nil
 	}
-	return &errs.CorruptError{Path: s.P.Path(), Page: position / pager.PageSize, Offset: int64(position), Reason: "the header sum of the record does not hold"}
+	return &errs.CorruptError{Path: s.P.Path(), Page: position / pager.PageSize, Offset: int64(position), Structure: "record", Reason: "the header sum of the record does not hold"}
 }
 
 func (s *State) parse(position uint64, r *tail.Record) bool {

@@ -16,7 +16,8 @@ import (
 // in it leads to the same state again: the walk stores nothing; what replay stores lies in
 // pages that neither meta page nor the walked tail needs; BeginLife names it in one step.
 func (s *State) recover(o *Options) error {
-	w, err := s.walk()
+	p := o.repair()
+	w, err := s.walk(p.AcceptLoss)
 	if err != nil {
 		return err
 	}
@@ -28,7 +29,7 @@ func (s *State) recover(o *Options) error {
 	for _, d := range w.Damaged {
 		s.Report.Damaged = append(s.Report.Damaged, d.Position)
 	}
-	if s.Report.Bytes == 0 {
+	if s.Report.Bytes == 0 && len(w.Gaps) == 0 && !p.RebuildIndex {
 		if !o.ReadOnly {
 			s.dryUp()
 		}
@@ -36,19 +37,29 @@ func (s *State) recover(o *Options) error {
 	}
 	s.Report.Clean = false
 	s.takeWalked(w)
-	if !o.ReadOnly {
-		if err := s.zeroStale(w); err != nil {
+	if len(w.Gaps) > 0 {
+		s.acceptGaps(p, w)
+	}
+	b := &rebuild{s: s, p: p, w: w}
+	if p.RebuildIndex {
+		if err := b.survey(); err != nil {
 			return err
 		}
-		s.dryUp()
-		for _, span := range w.Spans(w.Mark) {
-			// The cache may hold what the disk has lost; below the mark a sync did succeed.
-			if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {
-				return err
-			}
+	}
+	if !o.ReadOnly {
+		if err := s.readyToStore(w); err != nil {
+			return err
 		}
 	}
-	if err := s.replay(w); err != nil {
+	switch {
+	case p.RebuildIndex:
+		err = b.build()
+	case len(w.Gaps) > 0:
+		err = s.replayByKey(w)
+	default:
+		err = s.replay(w)
+	}
+	if err != nil {
 		return err
 	}
 	s.SetRoot(s.Index.Root)
@@ -56,12 +67,40 @@ func (s *State) recover(o *Options) error {
 	if o.ReadOnly {
 		return nil
 	}
-	return s.BeginLife()
+	if err := s.BeginLife(); err != nil {
+		return err
+	}
+	return s.padGaps(append(s.walkedPads(w), b.pads...))
+}
+
+// acceptGaps reports what is lost in the gaps of a walk. The log goes on behind all that is known to have been synced: an
+// LSN is never used again, and an old mark must not reach into what is written from now on.
+func (s *State) acceptGaps(p *Repair, w *tail.Walk) {
+	s.Report.Lost.Tell = p.Tell
+	s.Report.Lost.addGaps(s.P.View(), w)
+	s.Report.Lost.Tell = nil
+	s.Tail.LSN = max(s.Tail.LSN, w.Mark)
+	s.dropReused(w)
+}
+
+// readyToStore is what goes before the first store of a recovery in a file.
+func (s *State) readyToStore(w *tail.Walk) error {
+	if err := s.zeroStale(w); err != nil {
+		return err
+	}
+	s.dryUp()
+	for _, span := range w.Spans(w.Mark) {
+		// The cache may hold what the disk has lost; below the mark a sync did succeed.
+		if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // walk reads the log from the start of replay and tells a torn tail from damage: by
-// the marks and by nothing else (holes 1 and 2).
-func (s *State) walk() (*tail.Walk, error) {
+// the marks and by nothing else (holes 1 and 2). With past it goes past damage.
+func (s *State) walk(past bool) (*tail.Walk, error) {
 	m := &s.meta
 	mark := m.LSN
 	if n, _, ok := s.P.ReadMark(m.FileSalt); ok {
@@ -72,18 +111,22 @@ func (s *State) walk() (*tail.Walk, error) {
 	if m.Segment != 0 {
 		known = s.Tail.Lookup(m.Segment)
 		if known == nil || known.Salt != m.Salt || m.Position < known.Base()+tail.SegmentHeader || m.Position > known.End() || m.Position%8 != 0 {
-			return nil, &errs.CorruptError{Path: s.P.Path(), Page: uint64(m.Segment), LSN: m.LSN, Reason: "the segment table does not know the start of replay"}
+			return nil, &errs.CorruptError{Path: s.P.Path(), Page: uint64(m.Segment), Structure: "meta", Reason: "the segment table does not know the start of replay"}
 		}
 	}
 	_, mended := s.P.Mended()
-	w := tail.NewWalk(s.P.View(), s.P.Pages()*pager.PageSize, m.UUID, from, mark, known, func(position, salt, limit uint64) bool {
+	walk := tail.NewWalk
+	if past {
+		walk = tail.NewWalkPast
+	}
+	w := walk(s.P.View(), s.P.Pages()*pager.PageSize, m.UUID, from, mark, known, func(position, salt, limit uint64) bool {
 		return tail.Mend(s.P, position, salt, limit)
 	})
-	if w.Refused < w.Mark {
+	if w.Refused < w.Mark && !past {
 		if err := s.P.Unmend(mended); err != nil { // what is refused stays as it was
 			return nil, err
 		}
-		return nil, &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Offset: int64(w.RefPos), LSN: w.Refused,
+		return nil, &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Offset: int64(w.RefPos), LSN: w.Refused, Structure: "log",
 			Reason: fmt.Sprintf("a record of the tail does not hold, and the log is known to have been synced up to %d", w.Mark)}
 	}
 	return w, nil
@@ -92,7 +135,7 @@ func (s *State) walk() (*tail.Walk, error) {
 // takeWalked takes the pages of the walked segments out of the free space, before anything
 // is allocated (hole 7), and puts the segments into the table.
 func (s *State) takeWalked(w *tail.Walk) {
-	for i := range w.Segments[:w.EndIndex+1] {
+	for i := range w.Segments[:min(w.EndIndex+1, len(w.Segments))] {
 		g := w.Segments[i]
 		if i == w.EndIndex {
 			g.Used = w.End.Position - g.Base()
@@ -140,7 +183,7 @@ func (s *State) applySlot(r *tail.Record) error {
 		return err
 	}
 	if found != (r.Previous != 0) || !found && r.Kind == tail.KindDrop {
-		return &errs.CorruptError{Path: s.P.Path(), Page: r.Position / pager.PageSize, Offset: int64(r.Position),
+		return &errs.CorruptError{Path: s.P.Path(), Page: r.Position / pager.PageSize, Offset: int64(r.Position), Structure: "index",
 			Reason: fmt.Sprintf("%v: no slot leads to the previous position %d of the record", errDamaged, r.Previous)}
 	}
 	if r.Kind == tail.KindDrop {
@@ -179,20 +222,30 @@ func (s *State) count(r *tail.Record, found bool) {
 // applyRetire takes a segment out of the table. Pages of it that a walked segment holds,
 // because they were reused since, stay in use.
 func (s *State) applyRetire(w *tail.Walk, r *tail.Record) {
-	if len(r.Value) != 16 {
-		return
-	}
-	n := binary.LittleEndian.Uint64(r.Value)
-	if n > pager.MaxPages {
-		return
-	}
-	g := s.Tail.Remove(pager.PageNo(n), binary.LittleEndian.Uint64(r.Value[8:]))
+	g := s.retired(r)
 	if g == nil {
 		return // an older image of the table did not know it either
 	}
+	s.Tail.Remove(g.Start, g.Salt)
 	for _, run := range s.without(w, g) {
 		s.Free.Retire(freelist.Entry{Run: run, Kind: freelist.KindSegment, Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load()}, 0)
 	}
+}
+
+// retired is the segment of the table that a RETIRE names, nil if there is none.
+func (s *State) retired(r *tail.Record) *tail.Segment {
+	if len(r.Value) != 16 {
+		return nil
+	}
+	n := binary.LittleEndian.Uint64(r.Value)
+	if n > pager.MaxPages {
+		return nil
+	}
+	g := s.Tail.Lookup(pager.PageNo(n))
+	if g == nil || g.Salt != binary.LittleEndian.Uint64(r.Value[8:]) {
+		return nil
+	}
+	return g
 }
 
 // without is what a segment's pages are but for those of other walked segments; w may be nil.
@@ -200,7 +253,7 @@ func (s *State) without(w *tail.Walk, g *tail.Segment) []freelist.Run {
 	step := s.granule(g.Start)
 	var walked []tail.Segment
 	if w != nil {
-		walked = w.Segments[:w.EndIndex+1]
+		walked = w.Segments[:min(w.EndIndex+1, len(w.Segments))]
 	}
 	var runs []freelist.Run
 	for at := uint32(g.Start); at < uint32(g.Start)+g.Pages; at += step {

@@ -184,6 +184,13 @@ func (t *Table) Live(s *Segment) uint64 {
 	return min(uint64(max(sum, 0)), s.Used)
 }
 
+// ClearLive begins to count live bytes anew.
+func (t *Table) ClearLive() {
+	for _, s := range t.segments {
+		t.each(s, func(i uint64) { t.live.Store(i, 0) })
+	}
+}
+
 // Lookup finds the segment in use that begins at a page.
 func (t *Table) Lookup(start pager.PageNo) *Segment { return t.segments[start] }
 

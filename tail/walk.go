@@ -35,6 +35,7 @@ type Walk struct {
 	Mark     uint64    // D: the highest mark found, the start's LSN included
 	Aborted  map[uint64]bool
 	Damaged  []Walked // records below the mark whose value does not hold but whose header does
+	Gaps     []Gap    // what NewWalkPast went past; those behind End are lost, too
 	start    Start
 }
 
@@ -47,6 +48,7 @@ type walker struct {
 	inCommit bool
 	open     uint64 // records of the commit not yet whole
 	openFrom int    // index of the segment that holds its first
+	openAt   Start  // before its first
 	seg      *Segment
 	at       Start // next byte to read
 	mend     func(position, salt, limit uint64) bool
@@ -57,21 +59,36 @@ type walker struct {
 // the segment table has it, nil if there is none: then there is no log to walk. mend, if not nil, is asked to
 // take back a flipped bit in a record below the mark that does not hold; true: look again.
 func NewWalk(v *pager.View, limit uint64, uuid [16]byte, from Start, mark uint64, known *Segment, mend func(position, salt, limit uint64) bool) *Walk {
-	w := &Walk{Mark: max(mark, from.LSN), Aborted: map[uint64]bool{}, start: from, End: from, Refused: from.LSN, RefPos: from.Position}
-	if known == nil {
-		return w
+	x := newWalker(v, limit, uuid, from, mark, known, mend)
+	if known != nil {
+		x.run(true)
 	}
-	// The table repeats the header, which may be damaged.
-	w.Segments = []Segment{*known}
-	x := &walker{v: v, limit: limit, uuid: uuid, w: w, at: from, seg: &w.Segments[0], mend: mend}
+	return x.w
+}
+
+func newWalker(v *pager.View, limit uint64, uuid [16]byte, from Start, mark uint64, known *Segment, mend func(position, salt, limit uint64) bool) *walker {
+	w := &Walk{Mark: max(mark, from.LSN), Aborted: map[uint64]bool{}, start: from, End: from, Refused: from.LSN, RefPos: from.Position}
+	x := &walker{v: v, limit: limit, uuid: uuid, w: w, at: from, mend: mend}
+	if known != nil {
+		// The table repeats the header, which may be damaged.
+		w.Segments = []Segment{*known}
+		x.seg = &w.Segments[0]
+	}
+	return x
+}
+
+// run takes records up to the one that is refused. With witnesses it looks for marks behind that.
+func (x *walker) run(witnesses bool) {
 	for {
 		for x.step() {
 		}
-		w.Refused, w.RefPos = x.at.LSN, x.at.Position
-		x.witnesses()
+		x.w.Refused, x.w.RefPos = x.at.LSN, x.at.Position
+		if witnesses {
+			x.witnesses()
+		}
 		// With what a witness told, a record whose value alone is damaged may be known to lie below the mark.
-		if w.Mark <= x.at.LSN || !x.step() {
-			return w
+		if x.w.Mark <= x.at.LSN || !x.step() {
+			return
 		}
 	}
 }
@@ -128,7 +145,7 @@ func (x *walker) step() bool {
 		return false
 	}
 	if first {
-		x.openFrom = len(x.w.Segments) - 1
+		x.openFrom, x.openAt = len(x.w.Segments)-1, x.at
 	}
 	x.at.Sequence, x.inCommit = r.Sequence, true
 	if r.Flags&FlagMark != 0 {
@@ -240,6 +257,7 @@ func (x *walker) scanMarks(seg Segment, from uint64) (next Segment, ok bool) {
 // record is the callee's until it returns. It answers false if the bytes changed since the walk.
 func (w *Walk) Each(v *pager.View, visit func(r *Record) error) (bool, error) {
 	var r Record
+	gaps := w.Gaps
 	for i := range w.Segments[:min(w.EndIndex+1, len(w.Segments))] {
 		s := &w.Segments[i]
 		at, end := s.Base()+SegmentHeader, s.Base()+s.Used
@@ -250,6 +268,10 @@ func (w *Walk) Each(v *pager.View, visit func(r *Record) error) (bool, error) {
 			end = w.End.Position
 		}
 		for at < end {
+			if len(gaps) > 0 && gaps[0].Segment == i && gaps[0].From == at {
+				at, gaps = gaps[0].To, gaps[1:]
+				continue
+			}
 			if !ParseHeader(v, at, s.Salt, s.End(), &r) {
 				return false, nil
 			}

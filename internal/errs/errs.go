@@ -40,6 +40,10 @@ type CorruptError struct {
 	Offset int64  // byte offset in the file, 0 where only the page is known
 	LSN    uint64 // log position, 0 where the damage is not in the part of the tail to be replayed
 	Reason string // what did not hold
+
+	// Structure is what is damaged: index, which can be made anew; log, its part to be replayed; record, one
+	// outside that part; meta, what an open begins with; "" where that is not known.
+	Structure string
 }
 
 // Error names file, page and reason.
