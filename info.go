@@ -67,10 +67,13 @@ func ReadInfo(path string) (*Info, error) {
 	if order := metas.Order(); len(order) > 0 {
 		m := metas.Meta[order[0]]
 		out.Newest, out.ClosedCleanly = order[0], m.Clean
-		u := m.UUID
-		out.UUID = fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+		out.UUID = uuidString(m.UUID)
 	}
 	return out, nil
+}
+
+func uuidString(u [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
 // CheckOptions say how Check looks. nil is a full check.

@@ -70,28 +70,45 @@ func (s *Segment) header(uuid [16]byte) []byte {
 // ReadSegment reads a segment's header from its own bytes: either copy does.
 // ok is false if neither holds or it does not belong to page and file.
 func ReadSegment(v *pager.View, start pager.PageNo, limit uint64, uuid [16]byte) (s Segment, ok bool) {
-	base := uint64(start) * pager.PageSize
-	for at := base; at < base+SegmentHeader; at += pager.SectorSize {
-		if at+pager.SectorSize > limit {
-			return s, false
+	for copy := range uint64(2) {
+		if s, of, ok := readHeader(v, start, copy, limit); ok && of == uuid {
+			return s, true
 		}
-		b := v.Bytes(at, pager.SectorSize)
-		le := binary.LittleEndian
-		if string(b[8:16]) != segmentMagic || le.Uint64(b) != xxhash.Sum64(b[8:]) || [16]byte(b[16:32]) != uuid {
-			continue
-		}
-		s = Segment{
-			Start: pager.PageNo(le.Uint32(b[40:])), Pages: le.Uint32(b[44:]), Salt: le.Uint64(b[32:]),
-			Life: le.Uint32(b[48:]), FirstLSN: le.Uint64(b[56:]), FirstSeq: le.Uint64(b[64:]), Used: SegmentHeader,
-		}
-		if s.Start != start || s.Pages == 0 || s.Salt == 0 {
-			continue
-		}
-		// Close may have given the pages behind the last record back.
-		s.Pages = uint32(min(uint64(s.Pages), limit/pager.PageSize-uint64(start)))
-		return s, true
 	}
 	return Segment{}, false
+}
+
+// FindSegment is ReadSegment for who does not know the file's UUID.
+func FindSegment(v *pager.View, start pager.PageNo, limit uint64) (s Segment, uuid [16]byte, ok bool) {
+	for copy := range uint64(2) {
+		if s, uuid, ok = readHeader(v, start, copy, limit); ok {
+			return s, uuid, true
+		}
+	}
+	return Segment{}, uuid, false
+}
+
+// readHeader reads one copy of a segment's header.
+func readHeader(v *pager.View, start pager.PageNo, copy, limit uint64) (s Segment, uuid [16]byte, ok bool) {
+	at := uint64(start)*pager.PageSize + copy*pager.SectorSize
+	if at+pager.SectorSize > limit {
+		return s, uuid, false
+	}
+	b := v.Bytes(at, pager.SectorSize)
+	le := binary.LittleEndian
+	if string(b[8:16]) != segmentMagic || le.Uint64(b) != xxhash.Sum64(b[8:]) {
+		return s, uuid, false
+	}
+	s = Segment{
+		Start: pager.PageNo(le.Uint32(b[40:])), Pages: le.Uint32(b[44:]), Salt: le.Uint64(b[32:]),
+		Life: le.Uint32(b[48:]), FirstLSN: le.Uint64(b[56:]), FirstSeq: le.Uint64(b[64:]), Used: SegmentHeader,
+	}
+	if s.Start != start || s.Pages == 0 || s.Salt == 0 {
+		return s, uuid, false
+	}
+	// Close may have given the pages behind the last record back.
+	s.Pages = uint32(min(uint64(s.Pages), (limit+pager.PageSize-1)/pager.PageSize-uint64(start)))
+	return s, [16]byte(b[16:32]), true
 }
 
 // Table knows the segments in use. Looking up a salt is for any goroutine; the rest
