@@ -347,7 +347,7 @@ func TestSalvageNewestDamaged(t *testing.T) {
 	require.True(t, found)
 	older := l.db.s.Matched.Previous
 	b := l.disk.Bytes(crashPath)
-	b[position+tail.HeaderBytes+2] ^= 1
+	b[position+tail.HeaderBytes+2] ^= 3
 	var told []Loss
 	got, r := salvaged(t, b, &SalvageOptions{Lost: func(x Loss) { told = append(told, x) }})
 	require.Equal(t, kv{"other": "x"}, got)

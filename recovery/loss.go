@@ -1,6 +1,8 @@
 package recovery
 
 import (
+	"encoding/binary"
+
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/tail"
 )
@@ -66,6 +68,20 @@ func readRecords(v *pager.View, salt, at, end, limit uint64, mend func(position,
 		at = next
 	}
 	return nil
+}
+
+// maxMendKey is the longest key, in bytes, of a header in which a scan looks for a flipped bit: where there is no record at
+// all the length is anything, and the time grows with its square.
+const maxMendKey = 4096
+
+// mender takes back flipped bits in the records of a segment's use.
+func mender(p *pager.Pager, salt uint64) func(position, limit uint64) bool {
+	return func(position, limit uint64) bool {
+		if position+tail.HeaderBytes > limit || binary.LittleEndian.Uint16(p.View().Bytes(position+8, 2)) > maxMendKey {
+			return false
+		}
+		return tail.Mend(p, position, salt, limit)
+	}
 }
 
 // addGaps tells what lies in the parts of the log that a walk went past.

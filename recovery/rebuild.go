@@ -43,10 +43,10 @@ func (b *rebuild) survey() error {
 	if err := b.order(); err != nil {
 		return err
 	}
+	_, mended := b.s.P.Mended()
 	lost, last := &b.s.Report.Lost, uint64(0)
 	lost.Tell = b.p.Tell
 	defer func() { lost.Tell = nil }()
-	var first *pad
 	err := b.scan(func(_ *tail.Segment, r *tail.Record) error {
 		last = r.Sequence
 		if (r.Kind == tail.KindPut || r.Kind == tail.KindDelete) && !b.holds(r) && len(b.rotten) < maxListed {
@@ -55,13 +55,13 @@ func (b *rebuild) survey() error {
 		return nil
 	}, func(g *tail.Segment, from, to uint64) error {
 		b.pads = append(b.pads, pad{from, to, g.Salt, last})
-		if first == nil {
-			first = &b.pads[0]
-		}
 		lost.Add(Loss{Structure: "log", Offset: from, LSN: g.FirstLSN + from - g.Base(), Bytes: to - from, Reason: "no record can be read here; its key is not known, and may show an older version"})
 		return nil
 	})
 	if err == nil && len(b.pads) > 0 && !b.p.AcceptLoss {
+		if err := b.s.P.Unmend(mended); err != nil { // what is refused stays as it was
+			return err
+		}
 		return &errs.CorruptError{Path: b.s.P.Path(), Page: b.pads[0].from / pager.PageSize, Offset: int64(b.pads[0].from), Structure: "record",
 			Reason: fmt.Sprintf("%d bytes of the log in %d places cannot be read: an index made without them could show older versions", lost.Bytes, len(b.pads))}
 	}
@@ -70,7 +70,7 @@ func (b *rebuild) survey() error {
 
 // holds reports whether a record's value holds, if need be without a flipped bit.
 func (b *rebuild) holds(r *tail.Record) bool {
-	return r.ValueHolds(r.Value) || b.s.MendRecord(r.Position) && r.ValueHolds(r.Value)
+	return r.ValueHolds(r.Value) || b.s.MendRecord(r.Position) && b.s.parse(r.Position, r) && r.ValueHolds(r.Value)
 }
 
 // order sorts the segments by the log, without those that the tail retires.
@@ -120,8 +120,7 @@ func (b *rebuild) scan(visit func(*tail.Segment, *tail.Record) error, rotten fun
 }
 
 func (b *rebuild) read(v *pager.View, g *tail.Segment, at, end uint64, visit func(*tail.Segment, *tail.Record) error, rotten func(g *tail.Segment, from, to uint64) error) error {
-	mend := func(position, limit uint64) bool { return tail.Mend(b.s.P, position, g.Salt, limit) }
-	return readRecords(v, g.Salt, at, end, g.End(), mend, func(r *tail.Record) error {
+	return readRecords(v, g.Salt, at, end, g.End(), mender(b.s.P, g.Salt), func(r *tail.Record) error {
 		b.done += r.Size()
 		if b.steps++; b.steps%1024 == 0 {
 			if err := b.p.step(min(b.done, b.total), b.total); err != nil {

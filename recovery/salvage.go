@@ -21,7 +21,8 @@ import (
 // behind the end that a segment table knows nothing; no aborted commit; and the last commit of the last life only if it
 // is whole. In the order of the log the last record of a key is its newest.
 //
-// The heap holds something for each segment, and nothing for each key. For one goroutine. The file is mapped read-only.
+// The heap holds something for each segment, and nothing for each key. For one goroutine. The file is mapped read-only; a
+// single flipped bit is taken back in a private copy of its page.
 type Salvage struct {
 	Metas    pager.MetaPair
 	UUID     [16]byte
@@ -41,6 +42,7 @@ type Salvage struct {
 	lives    []lifeSeen
 	aborted  map[commitID]bool
 	torn     commitID // the commit that is not whole
+	reading  *found // the segment that read is in
 	progress func(done, total uint64)
 	done     uint64
 	total    uint64
@@ -95,7 +97,7 @@ func OpenSalvage(o pager.OpenOptions) (*Salvage, error) {
 			o.Geometry = m.Geometry(o.Geometry)
 		}
 	}
-	p, err := pager.New(o, f, uint64(f.Info.Size)/pager.PageSize, false)
+	p, err := pager.New(o, f, uint64(f.Info.Size)/pager.PageSize, true) // private: a flipped bit is taken back in memory
 	if err != nil {
 		_ = f.File.Close()
 		return nil, err

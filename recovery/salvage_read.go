@@ -53,12 +53,20 @@ func (s *Salvage) Each(ctx context.Context, lost *Losses, visit func(r *tail.Rec
 	return nil
 }
 
-// ValueHolds reports whether a record's value can be read and is the one that its sum was made of.
+// ValueHolds reports whether the value of the record being visited can be read and is the one that its sum was made of,
+// if need be without a flipped bit.
 func (s *Salvage) ValueHolds(r *tail.Record) (holds bool) {
 	err := s.guarded(func() error {
 		holds = r.ValueHolds(r.Value)
 		return nil
 	})
+	if err == nil && !holds {
+		err = s.guarded(func() error {
+			g, limit := s.reading, min(s.reading.End(), s.Size)
+			holds = tail.Mend(s.p, r.Position, g.Salt, limit) && tail.ParseHeader(s.p.View(), r.Position, g.Salt, limit, r) && r.ValueHolds(r.Value)
+			return nil
+		})
+	}
 	return holds && err == nil
 }
 
@@ -96,9 +104,11 @@ func (s *Salvage) read(g *found, visit func(*tail.Record) error, rotten func(fro
 		rotten = func(uint64, uint64, string) {}
 	}
 	at, end := g.Base()+tail.SegmentHeader, s.end(g)
+	s.reading = g
+	mend := mender(s.p, g.Salt)
 	for at < end {
 		err := s.guarded(func() error {
-			return readRecords(s.p.View(), g.Salt, at, end, min(g.End(), s.Size), func(r *tail.Record) error {
+			return readRecords(s.p.View(), g.Salt, at, end, min(g.End(), s.Size), mend, func(r *tail.Record) error {
 				err := visit(r)
 				at = r.Position + r.Size()
 				return err
