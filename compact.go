@@ -20,6 +20,8 @@ import (
 const (
 	garbagePercent = 40        // of the log: above it the background worker compacts
 	stepRecords    = 64        // most records moved while the turn is held
+	paddedRecords  = 256       // the same where each commit is padded: else the padding would outweigh what is moved
+	paddedLeast    = 32        // and the fewest, where there is hardly room
 	stepBytes      = 128 << 10 // and most bytes read
 	enoughUnits    = 4         // free units with which a writer that found no room is content
 )
@@ -45,8 +47,11 @@ func (db *DB) Compact(ctx context.Context) error {
 func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 	skip := map[uint64]bool{} // salts of segments that cannot be retired now
 	retired, some := 0, false // since the last checkpoints; at all
+	db.turn.Lock()
+	began := db.s.Tail.Sequence
+	db.turn.Unlock()
 	for {
-		g, ok := db.emptiest(skip, percent, units > 0)
+		g, ok := db.emptiest(skip, began, percent, units > 0)
 		if !ok || ctx.Err() != nil {
 			break
 		}
@@ -91,8 +96,9 @@ func (db *DB) release() error {
 }
 
 // emptiest chooses the segment with the least live share; counters choose, they never decide. Moving what is nearly all
-// alive gains too little, the more so where there is hardly room to move it to.
-func (db *DB) emptiest(skip map[uint64]bool, percent int, pressed bool) (best tail.Segment, ok bool) {
+// alive gains too little, the more so where there is hardly room to move it to. Segments that began behind a sequence are
+// left alone: with padded commits what compaction itself wrote has garbage, and it would never end.
+func (db *DB) emptiest(skip map[uint64]bool, began uint64, percent int, pressed bool) (best tail.Segment, ok bool) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	_, current := db.s.Tail.Position()
@@ -105,7 +111,7 @@ func (db *DB) emptiest(skip map[uint64]bool, percent int, pressed bool) (best ta
 		size := g.Used - tail.SegmentHeader
 		live := min(db.s.Tail.Live(g), size)
 		used, garbage = used+size, garbage+size-live
-		if s := float64(live) / float64(max(size, 1)); s < share && !skip[g.Salt] {
+		if s := float64(live) / float64(max(size, 1)); s < share && !skip[g.Salt] && g.FirstSeq <= began {
 			best, share, ok = *g, s, true
 		}
 	}
@@ -124,7 +130,10 @@ var errKept = errors.New("the segment cannot be retired now")
 
 // compactSegment moves the live records of a segment in steps, and retires it.
 func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
-	c := compaction{db: db, g: g, at: g.Base() + tail.SegmentHeader, most: stepRecords}
+	c := compaction{db: db, g: g, at: g.Base() + tail.SegmentHeader, most: stepRecords, least: 1}
+	if db.opts.PadCommits {
+		c.most, c.least = paddedRecords, paddedLeast
+	}
 	for done, released := false, false; !done; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -135,7 +144,7 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
 			continue
 		}
 		switch full := errors.Is(err, errs.ErrFull); {
-		case full && c.most > 1: // fewer records copy fewer buckets
+		case full && c.most > c.least: // fewer records copy fewer buckets
 			c.most /= 8
 		case full && !released: // checkpoints bring back what the copies replaced
 			released = true
@@ -162,6 +171,7 @@ type compaction struct {
 	g     *tail.Segment
 	at    uint64 // next byte to look at
 	most  int    // records that a step moves at most
+	least int    // and at least, however little room there is
 	group []movedRecord
 }
 

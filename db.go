@@ -94,7 +94,7 @@ func open(path string, o Options, in internals) (*DB, error) {
 			Disk: in.disk, Path: path, ReadOnly: o.ReadOnly, Mode: o.Mode, LockTimeout: o.LockTimeout,
 			MaxBytes: uint64(o.MaxSize), AllowNetwork: o.AllowNetwork, Geometry: in.geometry.Within(uint64(o.MaxSize) / pageSize),
 		},
-		ByWrite: o.Sync == SyncAlways, Random: in.random, Repair: in.repair,
+		ByWrite: o.Sync == SyncAlways, Padded: o.PadCommits, Random: in.random, Repair: in.repair,
 	})
 	if err != nil {
 		return nil, err

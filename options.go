@@ -57,6 +57,12 @@ type Options struct {
 	Sync SyncMode
 	// SyncEvery is the time between syncs in SyncInterval. 0: 1 s.
 	SyncEvery time.Duration
+	// PadCommits gives every commit 4 KiB blocks of its own, filled up with padding: for a disk that may leave anything in a
+	// sector that it was writing when the power failed, and not the old or the new bytes. That such a disk leaves alone what is
+	// rewritten with its own bytes is still assumed. It costs up to 4 KiB of log for each commit, synced or not, and the compaction
+	// of that, so many small writes belong into one transaction. On a full
+	// map a single Delete takes a block too, and may find none. It may differ from open to open.
+	PadCommits bool
 	// LockTimeout is how long Open waits for another opener. 0: 1 s; negative: not at all.
 	LockTimeout time.Duration
 	// MaxSize is the largest size of the file, in bytes. 0: no limit but the format's, 16 TiB.

@@ -20,6 +20,7 @@ import (
 type Options struct {
 	pager.OpenOptions
 	ByWrite bool          // commits will be synced one by one: store records by pwrite
+	Padded  bool          // commits have blocks of their own
 	Random  func() uint64 // salts; nil: crypto/rand. The simulated disk sets it.
 	Repair  *Repair       // what may be done beyond replay; nil: nothing
 }
@@ -217,7 +218,7 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	s.OldestPin = func() uint64 { return ^uint64(0) }
 	s.Generation.Store(1)
 	t.Load(im.segments)
-	t.UUID, t.Life, t.ByWrite, t.Random = m.UUID, m.Life, o.ByWrite, o.Random
+	t.UUID, t.Life, t.ByWrite, t.Padded, t.Random = m.UUID, m.Life, o.ByWrite, o.Padded, o.Random
 	t.LSN, t.Sequence = m.LSN, m.Sequence
 	t.Allocate = s.allocSegment
 	s.openIndex(o)

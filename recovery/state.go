@@ -296,6 +296,7 @@ func (s *State) reserveUnits() uint64 {
 // largest record. Errors: ErrFull.
 func (s *State) Admit(records int, bytes, largest uint64, urgency Urgency) error {
 	position, cur := s.Tail.Position()
+	bytes += s.Tail.Padding()
 	fits := cur != nil && position+bytes+pager.SectorSize <= cur.End()
 	if fits && records == 1 && s.credit >= onePages {
 		s.credit -= onePages

@@ -37,6 +37,10 @@ type Tail struct {
 	// synced one by one, or by plain stores into the mapping.
 	ByWrite bool
 
+	// Padded says that a PAD fills the last block of every commit: nothing is ever stored to a block that
+	// holds durable records, whichever sync made them durable.
+	Padded bool
+
 	LSN      uint64 // of the next byte
 	Sequence uint64 // of the last commit, or of the one being appended
 	last     uint64 // sequence of the last record appended
@@ -94,7 +98,7 @@ func (t *Tail) Position() (position uint64, segment *Segment) { return t.pos, t.
 // size bytes: small ones while the file is young, later a unit, more for a large record.
 func (t *Tail) segmentPages(size uint64) []uint32 {
 	g := t.p.Geo
-	need := (SegmentHeader + size + linkBytes + pager.PageSize - 1) / pager.PageSize
+	need := (t.padEnd(SegmentHeader+size) + linkBytes + pager.PageSize - 1) / pager.PageSize
 	up := func(n, unit uint64) uint32 { return uint32((n + unit - 1) / unit * unit) }
 	var tries []uint32
 	if t.p.Pages() <= uint64(g.UnitPages) && need < uint64(g.UnitPages) {
@@ -112,7 +116,11 @@ func (t *Tail) segmentPages(size uint64) []uint32 {
 // them of largest bytes: for admission. At the end of each as much as the largest may stay unused.
 func (t *Tail) NewSegments(records int, bytes, largest uint64) (n uint64, pages uint32) {
 	for _, pages = range t.segmentPages(largest) {
-		usable := uint64(pages)*pager.PageSize - SegmentHeader - linkBytes - (largest - 8)
+		unused := SegmentHeader + linkBytes + largest - 8
+		if t.Padded {
+			unused += pager.PageSize // the LINK has a block of its own
+		}
+		usable := max(uint64(pages)*pager.PageSize, unused+8) - unused
 		n = min(uint64(records), (bytes+usable-1)/usable)
 		if n*uint64(pages) < uint64(t.p.Geo.UnitPages) {
 			break // small ones, in the first unit; more than fit there become whole units
@@ -125,7 +133,13 @@ func (t *Tail) NewSegments(records int, bytes, largest uint64) (n uint64, pages 
 // meta pages must name it before a record is appended.
 func (t *Tail) Begin() error {
 	t.cur, t.last = nil, t.Sequence
-	return t.open(0, t.Sequence+1)
+	if err := t.open(0, t.Sequence+1); err != nil {
+		return err
+	}
+	if err := t.pad(); err != nil { // the header is durable before the first commit
+		return err
+	}
+	return t.Flush()
 }
 
 // Unbegin takes Begin back, before anything was appended, and returns the segment, whose pages are free again.
@@ -175,7 +189,7 @@ func (t *Tail) store(b []byte, at uint64) error {
 // it does not: header of the next, then LINK, in that order. With a commit running
 // its buffered records go out first.
 func (t *Tail) Room(size uint64) error {
-	if t.cur != nil && t.pos+size+linkBytes <= t.cur.End() {
+	if t.cur != nil && t.padEnd(t.pos+size)+linkBytes <= t.cur.End() {
 		return nil
 	}
 	if err := t.Flush(); err != nil {
@@ -204,14 +218,27 @@ func (t *Tail) Room(size uint64) error {
 // Append stores a record and sets r.Position. Its sequence must be t.Sequence. In the
 // ByWrite style it is in the file only after Flush.
 func (t *Tail) Append(r *Record) error {
-	size := r.Size()
-	if err := t.Room(size); err != nil {
+	if err := t.Room(r.Size()); err != nil {
 		return err
 	}
 	if t.pos > MaxPosition {
 		return errs.Join(errs.ErrFull, errors.New("positions are used up"))
 	}
-	r.Position, t.last = t.pos, r.Sequence
+	t.last = r.Sequence
+	if err := t.place(r); err != nil {
+		return err
+	}
+	t.cur.LastSeq = r.Sequence
+	if r.Flags&FlagLast != 0 {
+		return t.pad()
+	}
+	return nil
+}
+
+// place stores a record, for which there is room, at the end of the log.
+func (t *Tail) place(r *Record) error {
+	size := r.Size()
+	r.Position = t.pos
 	if t.ByWrite {
 		if len(t.buf) == 0 {
 			t.bufPos = t.pos
@@ -219,18 +246,16 @@ func (t *Tail) Append(r *Record) error {
 		n := len(t.buf)
 		t.buf = append(t.buf, make([]byte, size)...)
 		put(t.buf[n:], r, t.cur.Salt)
-		if len(t.buf) >= 1<<20 {
-			if err := t.Flush(); err != nil {
-				return err
-			}
-		}
 	} else {
 		put(t.p.View().Writable(t.pos, size), r, t.cur.Salt)
 		t.p.Stored(t.pos, size)
 	}
 	t.pos += size
 	t.LSN += size
-	t.cur.Used, t.cur.LastSeq = t.pos-t.cur.Base(), r.Sequence
+	t.cur.Used = t.pos - t.cur.Base()
+	if len(t.buf) >= 1<<20 {
+		return t.Flush()
+	}
 	return nil
 }
 

@@ -136,11 +136,14 @@ func admitted(t *testing.T, p *pager.Pager, rng *rand.Rand, seed uint64) {
 	tl, err := New(p)
 	require.NoError(t, err)
 	defer tl.Close()
+	tl.Padded = seed%2 == 1
 	unit := p.Geo.UnitPages
 	tl.LSN = rng.Uint64N(1 << (10 + rng.UintN(16)))
 	tl.Allocate = func(pages uint32) (pager.PageNo, error) { return pager.FirstPage, nil }
 	require.NoError(t, tl.Begin())
-	tl.pos = tl.cur.End() - linkBytes // full
+	if tl.pos = tl.cur.End() - linkBytes; tl.Padded { // full
+		tl.pos = tl.cur.End() - pager.PageSize
+	}
 
 	var sizes []uint64
 	var bytes, largest uint64
@@ -148,7 +151,7 @@ func admitted(t *testing.T, p *pager.Pager, rng *rand.Rand, seed uint64) {
 		size := 40 + 8*rng.Uint64N(1<<(1+rng.UintN(10)))
 		sizes, bytes, largest = append(sizes, size), bytes+size, max(largest, size)
 	}
-	n, pages := tl.NewSegments(len(sizes), bytes, largest)
+	n, pages := tl.NewSegments(len(sizes), bytes+tl.Padding(), largest)
 	left, whole := n*uint64(pages), pages%unit == 0
 	tl.Allocate = func(pages uint32) (pager.PageNo, error) {
 		if uint64(pages) > left || whole && pages%unit != 0 {
@@ -163,4 +166,5 @@ func admitted(t *testing.T, p *pager.Pager, rng *rand.Rand, seed uint64) {
 		}
 		tl.pos, tl.LSN = tl.pos+size, tl.LSN+size
 	}
+	require.LessOrEqual(t, tl.padEnd(tl.pos)+linkBytes, tl.cur.End(), "seed %d: no room for the PAD", seed)
 }

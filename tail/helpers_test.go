@@ -50,6 +50,12 @@ type testLog struct {
 // newLog begins a log in a file of so many pages.
 func newLog(t testing.TB, p *pager.Pager) *testLog {
 	t.Helper()
+	return newLogWith(t, p, func(*Tail) {})
+}
+
+// newLogWith begins a log that set sets up.
+func newLogWith(t testing.TB, p *pager.Pager, set func(*Tail)) *testLog {
+	t.Helper()
 	tl, err := New(p)
 	require.NoError(t, err)
 	t.Cleanup(tl.Close)
@@ -65,6 +71,7 @@ func newLog(t testing.TB, p *pager.Pager) *testLog {
 		next += pager.PageNo(pages)
 		return page, nil
 	}
+	set(tl)
 	require.NoError(t, tl.Begin())
 	position, segment := tl.Position()
 	l.known = *segment
