@@ -7,7 +7,19 @@ import (
 
 // Sparse32 and Sparse64 are arrays of words in anonymous memory that costs
 // nothing where it is not touched: one entry per page or per unit of the largest
-// file possible, outside the heap.
+// file possible, outside the heap. One of less than a few pages is on the heap: a
+// mapping of its own would cost more than it saves.
+
+// heapWords is the largest number of 64-bit words of an array on the heap.
+const heapWords = 2048
+
+// zeroWords gives n zeroed words of 64 bits, and how to give them back.
+func zeroWords(n uint64) (unsafe.Pointer, func(), error) {
+	if n > heapWords {
+		return anonymous(n * 8)
+	}
+	return unsafe.Pointer(unsafe.SliceData(make([]uint64, n+1))), func() {}, nil
+}
 
 // Sparse32 is an array of 32-bit words, zero at first. Loads and stores are atomic.
 type Sparse32 struct {
@@ -18,7 +30,7 @@ type Sparse32 struct {
 
 // NewSparse32 makes an array of n words.
 func NewSparse32(n uint64) (*Sparse32, error) {
-	base, free, err := anonymous(n * 4)
+	base, free, err := zeroWords(n/2 + 1)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +70,7 @@ type Sparse64 struct {
 
 // NewSparse64 makes an array of n words.
 func NewSparse64(n uint64) (*Sparse64, error) {
-	base, free, err := anonymous(n * 8)
+	base, free, err := zeroWords(n)
 	if err != nil {
 		return nil, err
 	}

@@ -283,7 +283,9 @@ func (f *file) Stored(off, count int64) {
 	if f.readOnly || count == 0 {
 		return
 	}
-	f.d.announce(EventStore, f.path, off, count)
+	if !f.n.plain {
+		f.d.announce(EventStore, f.path, off, count)
+	}
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if off < 0 || off+count > f.n.length {

@@ -21,7 +21,7 @@ func (d *Disk) Hash() uint64 {
 			sum += entryHash(e.name, fileHash(n.durable, n.sumDisk(n.durable)))
 		}
 	}
-	d.hash, d.hashed = sum, true
+	d.hash, d.hashed = sum, !d.plain
 	return sum
 }
 

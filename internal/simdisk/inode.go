@@ -23,6 +23,7 @@ type inode struct {
 	sectors []*sector
 	blocks  []bool // by page of the file: has a block on the disk
 	open    []*file
+	plain   bool // Disk.Untrack: mem is disk, and nothing is ever unsynced
 }
 
 // sector is one whose cached and durable values may differ. It has versions, or
@@ -41,6 +42,10 @@ type version struct {
 // cache returns the page cache, read in from the disk when it is first needed.
 func (n *inode) cache() *buffer {
 	if n.mem != nil {
+		return n.mem
+	}
+	if n.plain {
+		n.mem = n.disk
 		return n.mem
 	}
 	n.mem = n.pool.get(n.length)
@@ -79,6 +84,9 @@ func (n *inode) cached(i int64) []byte {
 
 // touch records that bytes [off, off+count) of the cache may have changed.
 func (n *inode) touch(off, count int64, order uint64) {
+	if n.plain {
+		return
+	}
 	for i := off / sectorSize; i*sectorSize < min(off+count, n.length); i++ {
 		n.record(i, order)
 	}
@@ -213,7 +221,7 @@ func (n *inode) evict() {
 
 // notice records what was stored through a mapping without an announcement.
 func (n *inode) notice(order uint64) (sectors int) {
-	if n.mem == nil {
+	if n.mem == nil || n.plain {
 		return 0
 	}
 	for i := int64(0); i*sectorSize < n.length; i++ {
@@ -241,6 +249,19 @@ func (n *inode) clone() *inode {
 	return c
 }
 
+// untrack makes what the cache holds durable, and cache and disk one.
+func (n *inode) untrack() {
+	n.disk.grow(n.length)
+	for i, s := range n.sectors {
+		if from := int64(i) * sectorSize; s != nil && from < n.length {
+			copy(n.disk.mem[from:n.length], n.cached(int64(i)))
+		}
+	}
+	n.disk.cut(n.length)
+	n.pool.put(n.mem)
+	n.mem, n.sectors, n.durable, n.plain = nil, nil, n.length, true
+}
+
 // crashed copies what the disk holds, with one of the two lengths.
 func (n *inode) crashed(lengthNew bool) *inode {
 	length := n.lengthAfter(lengthNew)
@@ -263,7 +284,9 @@ func (n *inode) lengthAfter(isNew bool) int64 {
 // release gives the buffers back.
 func (n *inode) release() {
 	n.pool.put(n.disk)
-	n.pool.put(n.mem)
+	if !n.plain {
+		n.pool.put(n.mem)
+	}
 	n.disk, n.mem = nil, nil
 }
 
