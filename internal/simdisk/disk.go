@@ -49,6 +49,7 @@ type Disk struct {
 	names  []entry    // sorted by name
 	inodes []*inode   // by number
 	last   uint64     // the last inode number given
+	mapped int        // mappings not yet unmapped
 	order  uint64     // stores so far
 	calls  int
 	events int
@@ -94,6 +95,17 @@ func (d *Disk) Events() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.events
+}
+
+// Held returns how many descriptions are open and how many mappings are mapped: none of
+// either when all that was opened is closed. An Unmap that was made to fail leaves its mapping.
+func (d *Disk) Held() (descriptions, mappings int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.inodes {
+		descriptions += len(n.open)
+	}
+	return descriptions, d.mapped
 }
 
 // Clone copies the disk with its cache, unsynced values and Limit. The copy has no

@@ -41,6 +41,7 @@ func (f *file) Map(o pager.MapOptions) (pager.Mapping, error) {
 	if size < o.Least || size <= 0 {
 		return nil, pathError("mmap", f.path, syscall.ENOMEM)
 	}
+	f.d.mapped++
 	return &mapping{f: f, mem: f.n.cache().mem[:size], write: !o.ReadOnly}, nil
 }
 
@@ -52,6 +53,7 @@ func (f *file) mapPrivate(o pager.MapOptions) (pager.Mapping, error) {
 	}
 	m := &mapping{f: f, mem: make([]byte, max(size, minCapacity))[:size], write: true, own: true}
 	copy(m.mem, f.n.cache().mem[:f.n.length])
+	f.d.mapped++
 	return m, nil
 }
 
@@ -120,6 +122,11 @@ func (m *mapping) SyncRange(off, count int64) error {
 func (m *mapping) Unmap() error {
 	if err := m.f.d.ask("Unmap", m.f.path, 0, m.Size()); err != nil {
 		return pathError("munmap", m.f.path, err)
+	}
+	m.f.d.mu.Lock()
+	defer m.f.d.mu.Unlock()
+	if m.mem != nil {
+		m.f.d.mapped--
 	}
 	m.mem = nil
 	return nil

@@ -389,6 +389,28 @@ func TestConcurrentCalls(t *testing.T) {
 	require.Equal(t, "abcd", after(d, false)[:4])
 }
 
+func TestHeld(t *testing.T) {
+	d, f := loaded(t, 'a')
+	held := func() [2]int {
+		descriptions, mappings := d.Held()
+		return [2]int{descriptions, mappings}
+	}
+	require.Equal(t, [2]int{1, 0}, held())
+	again, err := f.Reopen()
+	require.NoError(t, err)
+	m, _ := mapped(t, f)
+	private, err := again.Map(pager.MapOptions{Reserve: 1 << 20, ReadOnly: true, Private: true})
+	require.NoError(t, err)
+	require.Equal(t, [2]int{2, 2}, held())
+	require.NoError(t, m.Unmap())
+	require.NoError(t, m.Unmap())
+	require.NoError(t, private.Unmap())
+	require.NoError(t, again.Close())
+	require.Equal(t, [2]int{1, 0}, held())
+	require.NoError(t, f.Close())
+	require.Equal(t, [2]int{0, 0}, held())
+}
+
 func TestDescriptions(t *testing.T) {
 	for _, row := range []struct{ got, want string }{
 		{Event{EventSync, testName, 512, 1024, 7}.String(), "event 7: sync /dir/file [512, 1536)"},
