@@ -173,6 +173,9 @@ func (tx *Tx) Commit() error {
 	if err := tx.ctx.Err(); err != nil {
 		return err
 	}
+	if err := tx.db.s.P.Failed(); err != nil {
+		return err // somebody else's sync failed since the begin: nothing may be stored any more
+	}
 	if tx.readOnly {
 		return nil
 	}
