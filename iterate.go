@@ -29,8 +29,8 @@ func (tx *Tx) All() iter.Seq2[[]byte, []byte] {
 				if !w.yield(e, yield) {
 					return
 				}
-				if tx.state.done() {
-					tx.iterErr.set(errs.ErrTxDone)
+				if err := tx.usable(); err != nil {
+					tx.iterErr.set(err)
 					return
 				}
 			}
@@ -158,8 +158,8 @@ func (w *walker) yieldWrites(yield func(key, value []byte) bool) {
 		if !w.yield(entry{0, len(o.key), len(o.value)}, yield) {
 			return
 		}
-		if w.tx.state.done() {
-			w.tx.iterErr.set(errs.ErrTxDone)
+		if err := w.tx.usable(); err != nil {
+			w.tx.iterErr.set(err)
 			return
 		}
 	}
