@@ -87,7 +87,10 @@ func openLocked(o *OpenOptions, path string, deadline time.Time) (File, Info, er
 	if err != nil {
 		return nil, Info{}, err
 	}
-	if there, err := o.Disk.Stat(path); err != nil || !there.Same(info) {
+	switch there, err := o.Disk.Stat(path); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, Info{}, err
+	case err != nil || !there.Same(info):
 		return nil, Info{}, nil
 	}
 	if info.Size == 0 {
