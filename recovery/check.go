@@ -81,7 +81,7 @@ func Check(ctx context.Context, o Options, co CheckOptions) (*CheckReport, error
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return c.out, errors.Join(err, s.Close())
+	return c.out, errs.At(f.Path, "check", errors.Join(err, s.Close()))
 }
 
 // mended notes the single flipped bits that were taken back in private memory: in the file they are still wrong.
@@ -102,6 +102,9 @@ func (c *checker) run(o *Options) error {
 				return err
 			}
 		}
+	}
+	if failed := (*unread)(nil); errors.As(c.s.Report.FellBack, &failed) {
+		return failed.error // no verdict
 	}
 	if c.s.Report.FellBack != nil {
 		if err := c.found("meta", 0, 0, c.s.Report.FellBack.Error()); err != nil {

@@ -2,7 +2,9 @@ package recovery
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/index"
@@ -39,6 +41,19 @@ func (im *images) encode(page pager.PageNo, n, epoch uint32, fileSalt uint64) []
 	return b
 }
 
+// unread is the error of a call that failed: what it should have read is unknown, and no damage.
+type unread struct{ error }
+
+func (e *unread) Unwrap() error { return e.error }
+
+// unreadable tells a read that failed from one that met the end of the file.
+func unreadable(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return &unread{err}
+}
+
 // maxImageBytes bounds what opening a file reads at once: at worst some 16 bytes for each page of a
 // file of 256 GiB, in practice kilobytes.
 const maxImageBytes = 1 << 30
@@ -54,14 +69,14 @@ func readImages(f pager.File, m *pager.Meta) (*images, error) {
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, &unread{err}
 	}
 	if end := uint64(m.Image.Page)*pager.PageSize + m.ImageBytes; end > uint64(info.Size) {
 		return nil, fmt.Errorf("the images end at %d, behind the file's end at %d", end, info.Size)
 	}
 	b := make([]byte, m.ImageBytes)
 	if _, err := f.ReadAt(b, int64(m.Image.Page)*pager.PageSize); err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
 	expected := func() bool {
 		return index.HeaderNames(b, index.TypeImage, m.Image.Page, m.Image.Epoch) && binary.LittleEndian.Uint64(b[index.OffLength:]) == m.ImageBytes

@@ -116,6 +116,7 @@ func (s *State) guardedRecover(o *Options) (err error) {
 }
 
 // choose takes the newer of the meta pages whose sum, root page and images hold; with rootless the root does not matter.
+// Where none does because a call failed, the error is that call's, and not damage.
 func choose(f *pager.Opened, rootless bool) (which int, im *images, fellBack error, err error) {
 	for _, reason := range f.Metas.Reason {
 		if errors.Is(reason, errs.ErrVersion) {
@@ -145,6 +146,9 @@ func choose(f *pager.Opened, rootless bool) (which int, im *images, fellBack err
 		}
 		fellBack = errors.Join(fellBack, fmt.Errorf("meta page %d: %w", which, err))
 	}
+	if failed := (*unread)(nil); errors.As(fellBack, &failed) {
+		return 0, nil, nil, failed.error
+	}
 	if rootsOnly {
 		structure = "index" // all else is there to make it anew
 	}
@@ -156,7 +160,7 @@ func choose(f *pager.Opened, rootless bool) (which int, im *images, fellBack err
 func checkRoot(f pager.File, m *pager.Meta) error {
 	b := make([]byte, pager.PageSize)
 	if _, err := f.ReadAt(b, int64(m.Root.Page)*pager.PageSize); err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return unreadable(err)
 	}
 	// A flipped bit is taken back where the page is first used.
 	if _, ok := index.Flipped(b, m.FileSalt, m.Root.Page, func() bool {
