@@ -3,6 +3,7 @@ package pager
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/mapfile-db/mapfile/internal/debug"
 	"github.com/mapfile-db/mapfile/internal/errs"
@@ -80,6 +81,17 @@ func (p *Pager) WriteZeros(from, to uint64) error {
 		}
 	}
 	return nil
+}
+
+// SyncName makes the file's name durable: who created the map may have been killed, or met an error, between the
+// name and its sync. A directory that may not be read, or is gone, is no error: the first cannot be helped, and of
+// the second CheckPath tells.
+func (p *Pager) SyncName() error {
+	err := p.disk.SyncDir(p.path)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // SyncFile makes the whole file durable, on the checkpoint's description.

@@ -177,7 +177,10 @@ func (s *State) BeginLife() error {
 	if s.begun {
 		return nil
 	}
-	// Before anything else: the cache may hold a meta page that the disk has lost (hole 6).
+	if err := s.P.SyncName(); err != nil {
+		return s.P.Fail(err)
+	}
+	// Before anything is stored: the cache may hold a meta page that the disk has lost (hole 6).
 	loaded := s.meta
 	if err := s.P.WriteMeta(s.slot, &loaded); err != nil {
 		return s.P.Fail(err)
