@@ -71,7 +71,7 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 			}
 			retired = 0
 		}
-		if units > 0 && db.s.Free.FreeUnits() >= units {
+		if units > 0 && db.s.FreeUnits() >= units {
 			break
 		}
 	}
@@ -376,11 +376,11 @@ func (db *DB) makeSpace(bytes uint64) bool {
 // gather makes units of free pages that lie scattered in arenas, for as long as that gains some.
 func (db *DB) gather() error {
 	for {
-		before := db.s.Free.FreeUnits()
+		before := db.s.FreeUnits()
 		if err := errors.Join(db.tidy(), db.release()); err != nil {
 			return err
 		}
-		if db.s.Free.FreeUnits() <= before {
+		if db.s.FreeUnits() <= before {
 			return nil
 		}
 	}

@@ -72,8 +72,8 @@ func (l *longest) get() time.Duration { return time.Duration(l.ns.Load()) }
 // A map that was not closed is recovered: automatically, in time proportional to the
 // part of the log written since its last checkpoint.
 //
-// Errors: ErrNotMapfile, ErrVersion, ErrLocked, ErrCorrupt, ErrUnsupported, and those of the
-// system (fs.ErrNotExist for a ReadOnly open, fs.ErrPermission, syscall.EISDIR …).
+// Errors: ErrNotMapfile, ErrVersion, ErrLocked, ErrCorrupt, ErrUnsupported, ErrFull and ErrFailed where a recovery
+// needs room or syncs, and those of the system (fs.ErrNotExist for a ReadOnly open, fs.ErrPermission, syscall.EIO …).
 func Open(path string, opts *Options) (*DB, error) {
 	return open(path, opts.withDefaults(), internals{disk: pager.OS(), geometry: pager.DefaultGeometry(), memory: pager.MemoryLimit, background: true})
 }

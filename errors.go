@@ -29,8 +29,9 @@ var (
 	ErrTxDone = errs.ErrTxDone
 	// ErrClosed: the map has been closed.
 	ErrClosed = errs.ErrClosed
-	// ErrFull: the disk or Options.MaxSize has no room. Nothing was changed; reads, Delete, Checkpoint and Close
-	// go on. The system's cause (syscall.ENOSPC) is visible to errors.Is.
+	// ErrFull: there was no room to be had: the disk or Options.MaxSize has none, or the system refused it for another
+	// reason. Nothing was changed; reads, Delete, Checkpoint and Close go on. The system's cause
+	// (syscall.ENOSPC, ENOMEM, EIO …) is visible to errors.Is.
 	ErrFull = errs.ErrFull
 	// ErrHashExhausted: more keys than a bucket holds agree in 36 bits of two hashes, one of them keyed: does not happen by chance or attack.
 	ErrHashExhausted = errs.ErrHashExhausted
@@ -41,7 +42,8 @@ var (
 	// ErrCorrupt: damage was found. The error is a *CorruptError.
 	ErrCorrupt = errs.ErrCorrupt
 	// ErrFailed: a sync, or a store, failed. What the disk holds is unknown, so every call answers
-	// this with the first cause until the map is closed and opened again, which recovers.
+	// this with the first cause, and nothing is stored any more, until the map is closed and opened again, which
+	// recovers. The call that met it may or may not have happened.
 	ErrFailed = errs.ErrFailed
 	// ErrReplaced: the path names another file now, or none, or the file was cut short beneath the map.
 	ErrReplaced = errs.ErrReplaced

@@ -26,6 +26,24 @@ func (a *Allocator) FreeUnitRuns() []Run {
 	return out
 }
 
+// ArenaRuns lists the runs of arenas, ascending, unit 0 among them.
+func (a *Allocator) ArenaRuns() (out []Run) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for u := range a.sp.units {
+		if a.sp.units[u].class != classArena {
+			continue
+		}
+		r := Run{pager.PageNo(uint32(u) * a.g.UnitPages), a.sp.size(uint32(u))}
+		if k := len(out) - 1; k >= 0 && out[k].end() == uint64(r.Start) {
+			out[k].Pages += r.Pages
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // CutEnd is the number of pages to which the file can be cut: those up to the
 // last page that is not free, in whole units beyond unit 0 and in multiples of
 // SmallPages inside it.

@@ -128,8 +128,8 @@ func create(o *OpenOptions, path string, mode fs.FileMode, replace bool) error {
 }
 
 func noRoomIfFull(err error) error {
-	if err == nil {
-		return nil
+	if !IsFull(err) {
+		return err
 	}
 	return noRoom("create the map", err)
 }

@@ -52,7 +52,7 @@ type Pager struct {
 
 	growMu   sync.Mutex // growth, cutting, preparing; below every other lock but the seam's
 	fileEnd  uint64     // bytes of the file that are there, at least pages
-	prepared *Sparse32  // per unit: 1 if allocated and populated in this life
+	prepared *Sparse32  // per unit: what is known of its blocks, see prepare.go
 
 	oldMu sync.Mutex
 	old   []retiredView
@@ -92,9 +92,10 @@ func (p *Pager) Distrust(n PageNo, how uint32) { p.verified.CompareAndSwap(uint6
 // SetVerified notes that a page was built by this process, or with 0 that it is free.
 func (p *Pager) SetVerified(n PageNo, how uint32) { p.verified.Store(uint64(n), how) }
 
-// Fail makes the map ErrFailed for good; the first cause stays. It returns the error that every call answers from now on.
+// Fail makes the map ErrFailed for good; the first cause stays. It returns the error that every call answers from now on,
+// which is not ErrFull: that would say that nothing has changed.
 func (p *Pager) Fail(cause error) error {
-	err := errs.At(p.path, "", errs.Join(errs.ErrFailed, cause))
+	err := errs.At(p.path, "", errs.Join(errs.ErrFailed, errs.Hide(cause, errs.ErrFull)))
 	if p.failed.CompareAndSwap(nil, &err) && p.OnFail != nil {
 		p.OnFail()
 	}
@@ -112,8 +113,8 @@ func (p *Pager) Failed() error {
 // isEOF reports whether a read ended behind the end of the file.
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
-// isFull reports whether an error of the system means that there is no room.
-func isFull(err error) bool {
+// IsFull reports whether an error of the system means that there is no room.
+func IsFull(err error) bool {
 	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, e) {
 			return true
@@ -164,7 +165,7 @@ func (p *Pager) start(size int64, pages uint64) error {
 }
 
 // Grow makes the file at least so many pages long: blocks allocated, populated,
-// mapped. Errors: ErrFull with the cause when the disk or MaxSize has no room.
+// mapped. Errors: ErrFull with the cause; nothing has changed.
 func (p *Pager) Grow(pages uint64) error {
 	p.growMu.Lock()
 	defer p.growMu.Unlock()
@@ -176,8 +177,8 @@ func (p *Pager) Grow(pages uint64) error {
 		return errs.Join(errs.ErrFull, fmt.Errorf("the largest size of %d bytes is reached", p.maxPages*PageSize))
 	}
 	if !p.private {
-		if err := p.allocate(have*PageSize, (pages-have)*PageSize); err != nil {
-			return noRoom("grow the file", err)
+		if err := p.allocate("grow the file", have*PageSize, (pages-have)*PageSize); err != nil {
+			return err
 		}
 		p.fileEnd = max(p.fileEnd, pages*PageSize)
 	}
@@ -190,28 +191,15 @@ func (p *Pager) Grow(pages uint64) error {
 		if err := p.populate(have*PageSize, (pages-have)*PageSize); err != nil {
 			return err
 		}
-		p.markPrepared(have, pages, 1)
+		p.markPrepared(have, pages, unitReady)
 	}
 	p.pages.Store(pages)
 	return nil
 }
 
-// allocate gives a range blocks. A file that was cut under the map must not come back to its length with zeros, which
-// readers would take for their bytes: the map has failed instead.
-func (p *Pager) allocate(off, n uint64) error {
-	if now, err := p.file.Stat(); err == nil && now.Size < int64(p.pages.Load()*PageSize) {
-		return p.Fail(errs.At(p.path, fmt.Sprintf("cut to %d bytes", now.Size), errs.ErrReplaced))
-	}
-	return p.file.Allocate(int64(off), int64(n))
-}
-
-// noRoom tells a full disk from other errors.
+// noRoom is the error of a call that only gets room, for whatever reason it failed: nothing has changed.
 func noRoom(what string, err error) error {
-	err = fmt.Errorf("%s: %w", what, err)
-	if isFull(err) {
-		return errs.Join(errs.ErrFull, err)
-	}
-	return err
+	return errs.Join(errs.ErrFull, fmt.Errorf("%s: %w", what, err))
 }
 
 // remap maps the file a second time, larger; the first mapping stays until ReleaseViews.
@@ -221,7 +209,7 @@ func (p *Pager) remap(need int64) error {
 	}
 	v, err := p.mapFile(need)
 	if err != nil {
-		return err
+		return noRoom("outgrow the mapping", err)
 	}
 	old := p.view.Swap(v)
 	p.oldMu.Lock()
@@ -258,58 +246,6 @@ func (p *Pager) ReleaseViews(generation, oldestPin uint64) {
 	p.old = keep
 }
 
-// populate brings a new range into memory so that a full disk is an error here.
-func (p *Pager) populate(off, n uint64) error {
-	unit := uint64(p.Geo.UnitBytes())
-	huge := off >= unit && off%unit == 0 && n >= unit
-	if err := p.view.Load().m.Populate(int64(off), int64(n), huge); err != nil {
-		return noRoom("populate the mapping", err)
-	}
-	return nil
-}
-
-// markPrepared notes the units that [from, to) covers; the last, partial one of a small file too.
-func (p *Pager) markPrepared(from, to uint64, how uint32) {
-	unit := uint64(p.Geo.UnitPages)
-	for u := (from + unit - 1) / unit; u*unit < to; u++ {
-		p.prepared.Store(u, how)
-	}
-}
-
-// Prepare makes sure that the units of [page, page+n) have blocks on disk and are
-// populated, once per life: a run that was free may be a hole (punched by us, or
-// left out by a sparse copy), and a store to a hole on a full disk is a signal.
-func (p *Pager) Prepare(page PageNo, n uint32) error {
-	if p.private {
-		return nil
-	}
-	unit := uint64(p.Geo.UnitPages)
-	for u := uint64(page) / unit; u*unit < uint64(page)+uint64(n); u++ {
-		if p.prepared.Load(u) == 0 {
-			if err := p.prepareUnit(u); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (p *Pager) prepareUnit(u uint64) error {
-	p.growMu.Lock()
-	defer p.growMu.Unlock()
-	unit := uint64(p.Geo.UnitPages)
-	off := u * unit * PageSize
-	end := min(off+unit*PageSize, p.pages.Load()*PageSize)
-	if err := p.allocate(off, end-off); err != nil {
-		return noRoom("allocate free pages", err)
-	}
-	if err := p.populate(off, end-off); err != nil {
-		return err
-	}
-	p.prepared.Store(u, 1)
-	return nil
-}
-
 // Cut makes the file so many pages long. The caller knows that nothing behind is needed.
 func (p *Pager) Cut(pages uint64) error {
 	p.growMu.Lock()
@@ -323,7 +259,7 @@ func (p *Pager) Cut(pages uint64) error {
 	was := p.pages.Load()
 	p.fileEnd = pages * PageSize
 	p.pages.Store(pages)
-	p.markPrepared(pages, was, 0)
+	p.markPrepared(pages, was, unitUnknown)
 	return nil
 }
 
@@ -339,6 +275,6 @@ func (p *Pager) Punch(page PageNo, n uint32) error {
 		}
 		return err
 	}
-	p.markPrepared(uint64(page)/uint64(p.Geo.UnitPages)*uint64(p.Geo.UnitPages), uint64(page)+uint64(n), 0)
+	p.markPrepared(uint64(page)/uint64(p.Geo.UnitPages)*uint64(p.Geo.UnitPages), uint64(page)+uint64(n), unitUnknown)
 	return nil
 }

@@ -68,13 +68,13 @@ func (p *Pager) WriteZeros(from, to uint64) error {
 	if p.ahead == nil {
 		var err error
 		if p.ahead, err = p.file.Reopen(); err != nil {
-			return err
+			return noRoom("open it to write ahead", err)
 		}
 	}
 	zeros := make([]byte, p.Geo.UnitBytes())
 	for at := from * PageSize; at < to*PageSize; at += uint64(len(zeros)) {
 		if err := p.ahead.WriteSync(zeros[:min(uint64(len(zeros)), to*PageSize-at)], int64(at)); err != nil {
-			if isFull(err) {
+			if IsFull(err) {
 				return noRoom("write ahead", err)
 			}
 			return p.Fail(err)

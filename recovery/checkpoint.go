@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/mapfile-db/mapfile/freelist"
@@ -96,7 +97,11 @@ func (c *Checkpoint) Store() error {
 	c.meta.Pages = c.images.free.Pages()
 	if err := s.P.WriteAt(b, uint64(page)*pager.PageSize); err != nil {
 		c.giveUp()
-		return errs.At(s.P.Path(), "write the images", err)
+		err = fmt.Errorf("write the images: %w", err)
+		if !pager.IsFull(err) {
+			return s.P.Fail(err)
+		}
+		return errs.At(s.P.Path(), "", errs.Join(errs.ErrFull, err)) // (some file systems take blocks for every write)
 	}
 	return nil
 }
@@ -176,6 +181,9 @@ func (c *Checkpoint) Abandon() {
 func (s *State) BeginLife() error {
 	if s.begun {
 		return nil
+	}
+	if err := s.reserveArenas(); err != nil {
+		return err
 	}
 	if err := s.P.SyncName(); err != nil {
 		return s.P.Fail(err)

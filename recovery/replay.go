@@ -89,6 +89,9 @@ func (s *State) readyToStore(w *tail.Walk) error {
 		return err
 	}
 	s.dryUp()
+	if err := s.reserveArenas(); err != nil {
+		return err
+	}
 	for _, span := range w.Spans(w.Mark) {
 		// The cache may hold what the disk has lost; below the mark a sync did succeed.
 		if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {

@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,7 +62,8 @@ type State struct {
 	advised     uint64 // size of the file when the kernel was last advised
 	advisedFits bool
 
-	dry     []freelist.Run // free units that may be holes, see dryUp; with growMu
+	dry     []freelist.Run // free units that may be holes, see dry.go; ascending, with growMu
+	blocks  bool           // what is not dry and no segment has blocks, see reserveArenas
 	credit  uint64         // pages granted in advance, see Admit
 	leaving []leaving
 	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
@@ -159,52 +159,14 @@ func (s *State) Grow(n uint64) error {
 	if ok, err := s.wet(n); ok || err != nil {
 		return err
 	}
-	return s.growTo(s.P.Pages() + n)
-}
-
-// dryUp puts the wholly free units aside: on disk they may be holes, and they are free to be allocated when
-// they have blocks, and not before, so that a full disk is found out at admission.
-func (s *State) dryUp() {
-	s.growMu.Lock()
-	defer s.growMu.Unlock()
-	for _, r := range s.Free.FreeUnitRuns() {
-		s.Free.MarkUsed(r)
-		s.dry = append(s.dry, r)
-	}
-}
-
-// wet gains n pages from the units put aside: the shortest run that has them. growMu is held.
-func (s *State) wet(n uint64) (bool, error) {
-	unit := uint64(s.P.Geo.UnitPages)
-	want := uint32((n + unit - 1) / unit * unit)
-	best := -1
-	for i, r := range s.dry {
-		if r.Pages >= want && (best < 0 || r.Pages < s.dry[best].Pages) {
-			best = i
+	err := s.growTo(s.P.Pages() + n)
+	if errors.Is(err, errs.ErrFull) {
+		// What is dry may be enough together with what is free beside it.
+		if ok, _ := s.wet(1); ok {
+			return nil
 		}
 	}
-	if best < 0 {
-		return false, nil
-	}
-	r := &s.dry[best]
-	if err := s.P.Prepare(r.Start, want); err != nil {
-		return false, err
-	}
-	s.Free.Free(freelist.Run{Start: r.Start, Pages: want})
-	if r.Start, r.Pages = r.Start+pager.PageNo(want), r.Pages-want; r.Pages == 0 {
-		s.dry = slices.Delete(s.dry, best, best+1)
-	}
-	return true, nil
-}
-
-// DryPages is the number of pages put aside.
-func (s *State) DryPages() (n uint64) {
-	s.growMu.Lock()
-	defer s.growMu.Unlock()
-	for _, r := range s.dry {
-		n += uint64(r.Pages)
-	}
-	return n
+	return err
 }
 
 // growTo makes the file at least so many pages long: in small steps within the first
@@ -404,7 +366,7 @@ func (s *State) Reclaim() error {
 				s.P.SetVerified(e.Start+pager.PageNo(i), 0)
 			}
 		}
-		s.Free.Free(e.Run)
+		s.free(e)
 	}
 	if s.P.HasOldViews() {
 		s.P.ReleaseViews(s.Generation.Load(), s.OldestPin())

@@ -113,3 +113,17 @@ func (e *joined) Error() string {
 }
 
 func (e *joined) Unwrap() []error { return []error{e.sentinel, e.cause} }
+
+// Hide is err without a sentinel in it: errors.Is and errors.As find everything else.
+func Hide(err, sentinel error) error {
+	if !errors.Is(err, sentinel) {
+		return err
+	}
+	return &hidden{err, sentinel}
+}
+
+type hidden struct{ err, sentinel error }
+
+func (e *hidden) Error() string        { return e.err.Error() }
+func (e *hidden) Is(target error) bool { return target != e.sentinel && errors.Is(e.err, target) }
+func (e *hidden) As(target any) bool   { return errors.As(e.err, target) }
