@@ -39,7 +39,8 @@ var (
 
 // Errors of the file or the disk beneath.
 var (
-	// ErrCorrupt: damage was found. The error is a *CorruptError.
+	// ErrCorrupt: damage was found. The error is a *CorruptError. (A page that the disk does not give is an error of the call
+	// that needed it, syscall.EIO to errors.Is, and no sentinel.)
 	ErrCorrupt = errs.ErrCorrupt
 	// ErrFailed: a sync, or a store, failed. What the disk holds is unknown, so every call answers
 	// this with the first cause, and nothing is stored any more, until the map is closed and opened again, which

@@ -157,8 +157,13 @@ func (db *DB) readFault(r any, g uint64) error {
 	return db.damage(db.s.P.Fault(r))
 }
 
-// damage makes a read fault what the caller sees of it.
-func (db *DB) damage(fault error) error { return errs.At(db.s.P.Path(), "read", fault) }
+// damage makes a read fault what the caller sees of it: ErrReplaced where the file was cut or taken away.
+func (db *DB) damage(fault error) error {
+	if db.s.P.CheckPath() != nil {
+		fault = errs.Join(errs.ErrReplaced, fault)
+	}
+	return errs.At(db.s.P.Path(), "read", fault)
+}
 
 // pinned runs f under a pin and the fault guard. A fault while f, or the caller's code in it, reads the
 // mapping comes back as the error; any other panic passes through as it was.

@@ -3,6 +3,7 @@ package pager
 import (
 	"fmt"
 	"runtime"
+	"syscall"
 )
 
 // A read or store that the kernel cannot serve (a bad sector, a full disk under
@@ -66,7 +67,7 @@ func (v *View) owns(addr uintptr) (uint64, bool) {
 	return 0, false
 }
 
-// FaultError is a fault in the mapping: the disk could not give or take the page.
+// FaultError is a fault in the mapping: the disk could not give or take the page. It is EIO, as a read or write by system call would be.
 type FaultError struct {
 	Page uint64 // page number
 }
@@ -75,3 +76,6 @@ type FaultError struct {
 func (e *FaultError) Error() string {
 	return fmt.Sprintf("mapfile: the system could not give page %d: I/O error, or the file was cut short", e.Page)
 }
+
+// Unwrap makes errors.Is find EIO.
+func (e *FaultError) Unwrap() error { return syscall.EIO }
