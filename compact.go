@@ -208,7 +208,7 @@ func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			err = db.writeFault(r)
+			err = db.writeFault(r, true)
 		}
 	}()
 	if err := db.ready(); err != nil {

@@ -102,11 +102,11 @@ func (db *DB) settle(at place, demanded bool) error {
 func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at place, err error) {
 	db.takeTurnFor(hash, key)
 	defer db.turn.Unlock()
-	old := debug.SetPanicOnFault(true)
+	old, storing := debug.SetPanicOnFault(true), false
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			err = db.writeFault(r)
+			err = db.writeFault(r, storing)
 		}
 	}()
 	if err := db.ready(); err != nil {
@@ -129,6 +129,7 @@ func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at plac
 	if kind == tail.KindDelete {
 		urgency = recovery.Urgent
 	}
+	storing = true
 	if err := db.admit(1, size, size, urgency); err != nil {
 		return at, err
 	}
@@ -149,15 +150,20 @@ func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at plac
 	return db.latest(), nil
 }
 
-// writeFault is the error of a panic with the turn held: what was stored is in doubt, so the map has failed.
-func (db *DB) writeFault(r any) error {
+// writeFault is the error of a panic with the turn held. While nothing was stored it is that of a page that cannot be
+// read, unless the file was cut or taken away. Then what was stored is in doubt, so the map has failed.
+func (db *DB) writeFault(r any, storing bool) error {
 	defer func() {
 		if again := recover(); again != nil { // not a fault of ours: goes on as it was
 			_ = db.s.P.Fail(errors.New("a panic interrupted a commit"))
 			panic(again)
 		}
 	}()
-	return db.dur.fail(db.s.P.Fault(r))
+	fault := db.damage(db.s.P.Fault(r))
+	if !storing && !errors.Is(fault, errs.ErrReplaced) {
+		return fault
+	}
+	return db.dur.fail(fault)
 }
 
 // admit makes room for a commit, and begins the life with the first. The turn is held.

@@ -138,7 +138,7 @@ func (db *DB) appendSet(w *writeSet, n int, demanded bool) (at place, err error)
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			err = db.writeFault(r)
+			err = db.writeFault(r, true)
 		}
 	}()
 	c := setCommit{db: db, set: w, left: n}
