@@ -221,8 +221,15 @@ func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
 	return f(g)
 }
 
-// gather finds the next live records. What cannot be read is alive (hole 23): the segment stays.
+// gather finds the next live records. What cannot be read is alive (hole 23): the segment stays. So does one on a page that
+// the disk does not give: nothing was stored yet, so the map goes on.
 func (c *compaction) gather() (bytes, largest uint64, err error) {
+	defer func() {
+		if r := recover(); r != nil { // the guard of atTurn is up
+			_ = c.db.s.P.Fault(r)
+			err = errKept
+		}
+	}()
 	s := c.db.s
 	at, end, from := snapshot{s: s, mend: true}, c.g.Base()+c.g.Used, c.at
 	c.group = c.group[:0]
