@@ -193,21 +193,21 @@ func (c *crashRun) say(format string, args ...any) {
 }
 
 // simOpen opens the map on a simulated disk; salts depend on the seed alone.
-func simOpen(d *simdisk.Disk, h *crashHistory, seed uint64, o Options) (*DB, error) {
-	salts := rand.New(rand.NewPCG(h.seed^seed, 0x5a17))
+func simOpen(d *simdisk.Disk, shape, seed uint64, o Options) (*DB, error) {
+	salts := rand.New(rand.NewPCG(seed, 0x5a17))
 	o.LockTimeout, o.MaxSize = -1, d.Capacity()
-	return open(crashPath, o.withDefaults(), internals{disk: d, geometry: tinyGeometry(h.shape), random: salts.Uint64, memory: func() uint64 { return 1 << 40 }})
+	return open(crashPath, o.withDefaults(), internals{disk: d, geometry: tinyGeometry(shape), random: salts.Uint64, memory: func() uint64 { return 1 << 40 }})
 }
 
 func (c *crashRun) open() {
-	db, err := simOpen(c.disk, &c.crashHistory, uint64(len(c.trail)), c.options(c.mode))
+	db, err := c.openOn(c.disk, uint64(len(c.trail)), c.mode)
 	if err != nil {
 		c.fail("open: %v", err)
 	}
 	c.db = db
 }
 
-// options are those of every open of the history, but for the mode.
-func (c *crashRun) options(mode SyncMode) Options {
-	return Options{Sync: mode, PadCommits: c.pad}
+// openOn opens the map of the history on a disk; each number of an open has salts of its own.
+func (c *crashRun) openOn(d *simdisk.Disk, number uint64, mode SyncMode) (*DB, error) {
+	return simOpen(d, c.shape, c.seed^number, Options{Sync: mode, PadCommits: c.pad})
 }

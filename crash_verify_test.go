@@ -2,7 +2,9 @@ package mapfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 
@@ -96,13 +98,20 @@ func (c *crashRun) verify(img *simdisk.Disk, depth int, hash uint64) (at int) {
 		c.cutAgain(img, depth)
 	}
 	img.Untrack()
-	db, err := simOpen(img, &c.crashHistory, 1, c.options(SyncNever))
+	keys := -1
+	if hash%16 == 1 {
+		keys = c.judge(img)
+	}
+	db, err := c.openOn(img, 1, SyncNever)
 	if err != nil {
 		c.fail("%s: open: %v", c.point, err)
 	}
 	got := c.contents(db)
 	if at = c.find(got); at < 0 {
 		c.fail("%s: the state is that after no allowed prefix (acknowledged %d of %d)\ngot %v\nnewest %v", c.point, c.acked, len(c.states)-1, brief(got), brief(c.last()))
+	}
+	if keys >= 0 && keys != len(got) {
+		c.fail("%s: a check found %d keys, there are %d", c.point, keys, len(got))
 	}
 	c.check(db, "opened")
 	model := maps.Clone(c.states[at])
@@ -111,7 +120,7 @@ func (c *crashRun) verify(img *simdisk.Disk, depth int, hash uint64) (at int) {
 	if err := db.Close(); err != nil {
 		c.fail("%s: close: %v", c.point, err)
 	}
-	if db, err = simOpen(img, &c.crashHistory, 2, c.options(SyncAlways)); err != nil {
+	if db, err = c.openOn(img, 2, SyncAlways); err != nil {
 		c.fail("%s: second open: %v", c.point, err)
 	}
 	if got := c.contents(db); !maps.Equal(got, model) {
@@ -171,7 +180,7 @@ func (c *crashRun) cutAgain(img *simdisk.Disk, depth int) {
 		c.point = point + "; in recovery"
 		c.cuts(again, rand.New(rand.NewPCG(c.seed, uint64(e.Count))), simdisk.StateOptions{Sample: 2, TrashAll: c.pad}, depth-1, e)
 	}
-	db, err := simOpen(again, &c.crashHistory, 3, c.options(SyncAlways))
+	db, err := c.openOn(again, 3, SyncAlways)
 	c.point = point
 	if err != nil {
 		c.fail("%s: open: %v", c.point, err)
@@ -235,9 +244,24 @@ func text(v []byte) string {
 	return string(v)
 }
 
-// recoveryCheck judges an image as the tool would: read-only, in private memory.
-func recoveryCheck(img *simdisk.Disk, h *crashHistory) (*recovery.CheckReport, error) {
-	return recovery.Check(context.Background(), recovery.Options{OpenOptions: pager.OpenOptions{
-		Disk: img, Path: crashPath, ReadOnly: true, LockTimeout: -1, Geometry: tinyGeometry(h.shape),
+// judge checks an image as the tool would, read-only, in private memory, and returns the number of keys; -1 if the
+// map was not there yet.
+func (c *crashRun) judge(img *simdisk.Disk) int {
+	geometry := tinyGeometry(c.shape)
+	geometry.ReserveBytes = 4 * crashDisk // private memory is taken in steps of a MiB
+	report, err := recovery.Check(context.Background(), recovery.Options{OpenOptions: pager.OpenOptions{
+		Disk: img, Path: crashPath, ReadOnly: true, LockTimeout: -1, Geometry: geometry,
 	}}, recovery.CheckOptions{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1
+	}
+	if err != nil {
+		c.fail("%s: check: %v", c.point, err)
+	}
+	for _, f := range report.Findings {
+		if f.Structure != "meta" { // of the meta page that was being written nothing need be there
+			c.fail("%s: check: %+v", c.point, f)
+		}
+	}
+	return int(report.Keys)
 }

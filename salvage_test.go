@@ -40,7 +40,7 @@ func newLived(t *testing.T, seed uint64) *lived {
 }
 
 func (l *lived) open() {
-	db, err := simOpen(l.disk, &crashHistory{seed: l.seed, shape: l.seed}, l.rng.Uint64(), Options{Sync: SyncNever})
+	db, err := simOpen(l.disk, l.seed, l.rng.Uint64(), Options{Sync: SyncNever})
 	require.NoError(l.t, err)
 	l.db = db
 }
@@ -282,8 +282,7 @@ func TestSalvageAfterCrashes(t *testing.T) {
 				disk.Notice() // before each sync: it makes durable what it knows of
 			}
 		}
-		h := &crashHistory{seed: seed, shape: seed}
-		db, err := simOpen(disk, h, 1, Options{Sync: SyncNever})
+		db, err := simOpen(disk, seed, seed, Options{Sync: SyncNever})
 		require.NoError(t, err)
 		rng := rand.New(rand.NewPCG(seed, 5))
 		write := func(db *DB, n int) {
@@ -315,7 +314,7 @@ func TestSalvageAfterCrashes(t *testing.T) {
 			if rng.IntN(6) != 0 {
 				return true
 			}
-			again, err := simOpen(img, h, 2, Options{Sync: SyncNever})
+			again, err := simOpen(img, seed, seed+1, Options{Sync: SyncNever})
 			require.NoError(t, err)
 			write(again, rng.IntN(6))
 			if _, begun := again.s.Life(); !begun {
@@ -323,13 +322,7 @@ func TestSalvageAfterCrashes(t *testing.T) {
 				return true // nothing that a record tells of
 			}
 			images++
-			want := kv{}
-			require.NoError(t, again.View(func(tx *Tx) error {
-				for k, v := range tx.All() {
-					want[string(k)] = string(v)
-				}
-				return tx.Err()
-			}))
+			want := (&crashRun{point: "after a crash"}).contents(again)
 			b := img.Bytes(crashPath)
 			clear(b[:4*pager.PageSize])
 			got, _ := salvaged(t, b, nil)

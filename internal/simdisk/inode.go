@@ -148,7 +148,15 @@ func (n *inode) zero(off, count int64, order uint64) {
 func (n *inode) extend(length int64) {
 	if length > n.length {
 		n.cache().grow(length)
-		n.length = length
+		n.setLength(length)
+	}
+}
+
+// setLength notes the length, which is durable at once where nothing is tracked.
+func (n *inode) setLength(length int64) {
+	n.length = length
+	if n.plain {
+		n.durable = length
 	}
 }
 
@@ -160,7 +168,7 @@ func (n *inode) truncate(length int64, order uint64) {
 	}
 	n.zero(length, n.length-length, order)
 	n.mem.cut(length)
-	n.length = length
+	n.setLength(length)
 	n.dropBlocks(pageUp(length), int64(len(n.blocks))*pager.PageSize)
 }
 
