@@ -14,6 +14,10 @@ import (
 // right one. In a header and a key, whose flips both sums must fit, that does not happen.
 const MaxMendValue = 4096
 
+// MaxMendKey is the longest key, in bytes, in which a flipped bit is looked for: the time grows with the square, to a
+// few seconds for the longest. In a longer one the header is mended, but not the key.
+const MaxMendKey = 4096
+
 // Mend looks for a single flipped bit in the record at position, whose segment's use has the salt and of which
 // limit bytes of the file may be read, and takes it back. It answers true if it is worth reading the record
 // again. The caller's pin, or turn, keeps the segment from being reused meanwhile.
@@ -42,7 +46,11 @@ func Mend(p *pager.Pager, position, salt, limit uint64) bool {
 func mendHeader(p *pager.Pager, position, salt, limit uint64) bool {
 	v := p.View()
 	whole := bytes.Clone(v.Bytes(position, min(limit-position, HeaderBytes+extraBytes+MaxKey))) // a flipped length may say anything
-	n := min(uint64(len(whole)), HeaderBytes+extraBytes+uint64(binary.LittleEndian.Uint16(whole[8:])))
+	n := uint64(HeaderBytes + extraBytes)
+	if key := uint64(binary.LittleEndian.Uint16(whole[8:])); key <= MaxMendKey {
+		n += key
+	}
+	n = min(n, uint64(len(whole)))
 	var r Record
 	return p.TryMend("record", position, n, func(b []byte) (int, bool) {
 		return pager.FlippedBit(b, func() bool {

@@ -10,13 +10,13 @@ import (
 	"github.com/mapfile-db/mapfile/pager"
 )
 
-// TestMendFlips flips every bit of records, one at a time: all come back, but those in values that are too long.
+// TestMendFlips flips every bit of records, one at a time: all come back, but those in keys and values that are too long.
 func TestMendFlips(t *testing.T) {
 	for _, body := range []struct {
 		name       string
 		flags      uint8
 		key, value string
-		mended     bool // a bit of the value too
+		mended     bool // a bit of the key and the value too
 	}{
 		{"empty", 0, "", "", true},
 		{"usual", FlagFirst | FlagLast | FlagNew, "a key of the log", strings.Repeat("value", 20), true},
@@ -24,23 +24,26 @@ func TestMendFlips(t *testing.T) {
 		{"long key", 0, strings.Repeat("k", 700), "v", true},
 		{"longest value that is mended", 0, "k", strings.Repeat("v", MaxMendValue), true},
 		{"longer value", 0, "k", strings.Repeat("v", MaxMendValue+1), false},
+		{"longest key that is mended", 0, strings.Repeat("k", MaxMendKey), "v", true},
+		{"longest key", 0, strings.Repeat("k", MaxKey), "v", false},
 	} {
 		t.Run(body.name, func(t *testing.T) {
-			p := simPager(t, unitsOfFour, 16)
+			p := simPager(t, unitsOfFour, 32)
 			r := Record{Position: 2 * pager.PageSize, Kind: KindPut, Flags: body.flags, Sequence: 7, Previous: 4096, Extra: 3, Key: []byte(body.key), Value: []byte(body.value)}
 			store(p, &r, testSalt)
 			limit := p.Pages() * pager.PageSize
 			end := r.valueAt() + uint64(len(body.value))
 			step := uint64(1)
 			if end > 300 {
-				step = end/10 | 1 // every bit of a long one takes too long
+				step = max(end/10, (end*8)/300) | 1 // every bit of a long one takes too long
 			}
 			for bit := uint64(0); bit < end*8; bit += step {
 				at, mask := r.Position+bit/8, byte(1)<<(bit%8)
 				p.View().Writable(at, 1)[0] ^= mask
 				again := Mend(p, r.Position, testSalt, limit)
-				inValue := bit/8 >= r.valueAt()
-				if want := body.mended || !inValue; again != want {
+				inKey := bit/8 >= HeaderBytes+extraBytes && bit/8 < r.valueAt() && len(body.key) > MaxMendKey
+				inValue := bit/8 >= r.valueAt() && len(body.value) > MaxMendValue
+				if want := body.mended || !inKey && !inValue; again != want {
 					t.Fatalf("bit %d: mended %v, want %v", bit, again, want)
 				} else if !want {
 					p.ForgetRot()
