@@ -2,6 +2,7 @@ package pager
 
 import (
 	"encoding/binary"
+	"os"
 	"strconv"
 	"strings"
 
@@ -51,7 +52,11 @@ func (p *Pager) ReadMark(fileSalt uint64) (mark uint64, life uint32, ok bool) {
 	return binary.LittleEndian.Uint64(b[8:]), uint32(binary.LittleEndian.Uint64(b[16:])), true
 }
 
-// writeNote leaves the process id for the message of who finds the file locked. An error does not matter.
+// Sign leaves the process id for the message of who finds the file locked, once the map is known to open: an open that
+// is refused changes nothing.
+func (p *Pager) Sign() { writeNote(p.file, os.Getpid()) }
+
+// writeNote writes the note. An error does not matter.
 func writeNote(f File, pid int) {
 	var b [noteBytes]byte
 	copy(b[:], "pid "+strconv.Itoa(pid))

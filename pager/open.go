@@ -186,7 +186,6 @@ func New(o OpenOptions, f *Opened, pages uint64, private bool) (*Pager, error) {
 		if p.checkpoint, err = f.File.Reopen(); err != nil {
 			return nil, errs.At(f.Path, "open it a second time", err)
 		}
-		writeNote(f.File, os.Getpid())
 	}
 	if err := p.start(f.Info.Size, pages); err != nil {
 		if p.checkpoint != nil {

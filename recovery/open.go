@@ -99,6 +99,9 @@ func Open(o Options) (*State, error) {
 		_ = s.Close()
 		return nil, errs.At(f.Path, "recover", err)
 	}
+	if !o.ReadOnly {
+		s.P.Sign()
+	}
 	s.Report.Duration = time.Since(begin)
 	return s, nil
 }

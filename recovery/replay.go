@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -14,12 +15,17 @@ import (
 
 // recover walks the tail, decides where it ends, and replays it. A crash anywhere
 // in it leads to the same state again: the walk stores nothing; what replay stores lies in
-// pages that neither meta page nor the walked tail needs; BeginLife names it in one step.
+// pages that neither meta page nor the walked tail needs; BeginLife names it in one step. Damage that
+// stands in its way is met before anything is stored.
 func (s *State) recover(o *Options) error {
 	p := o.repair()
+	_, mended := s.P.Mended()
 	w, err := s.walk(p.AcceptLoss)
+	if err == nil && !p.RebuildIndex && len(w.Gaps) == 0 {
+		err = s.probeIndex(w)
+	}
 	if err != nil {
-		return err
+		return cmp.Or(s.P.Unmend(mended), err) // what is refused stays as it was
 	}
 	if err := s.P.WriteMended(); err != nil {
 		return err
@@ -117,7 +123,6 @@ func (s *State) walk(past bool) (*tail.Walk, error) {
 			return nil, &errs.CorruptError{Path: s.P.Path(), Page: uint64(m.Segment), Structure: "meta", Reason: "the segment table does not know the start of replay"}
 		}
 	}
-	_, mended := s.P.Mended()
 	walk := tail.NewWalk
 	if past {
 		walk = tail.NewWalkPast
@@ -126,13 +131,30 @@ func (s *State) walk(past bool) (*tail.Walk, error) {
 		return tail.Mend(s.P, position, salt, limit)
 	})
 	if w.Refused < w.Mark && !past {
-		if err := s.P.Unmend(mended); err != nil { // what is refused stays as it was
-			return nil, err
-		}
 		return nil, &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Offset: int64(w.RefPos), LSN: w.Refused, Structure: "log",
 			Reason: fmt.Sprintf("a record of the tail does not hold, and the log is known to have been synced up to %d", w.Mark)}
 	}
 	return w, nil
+}
+
+// probeIndex goes the way to the bucket of every record that replay will look up, so that the index pages on it are verified.
+func (s *State) probeIndex(w *tail.Walk) error {
+	ok, err := w.Each(s.P.View(), func(r *tail.Record) error {
+		if r.Kind != tail.KindPut && r.Kind != tail.KindDelete && r.Kind != tail.KindDrop {
+			return nil
+		}
+		_, _, err := s.Index.Find(s.meta.Root, xxhash.Sum64(r.Key), r.Key, true)
+		return err
+	})
+	if err == nil && !ok {
+		err = s.changed(w)
+	}
+	return err
+}
+
+// changed is the error of a log that does not read as it did.
+func (s *State) changed(w *tail.Walk) error {
+	return &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Structure: "log", Reason: "the log changed while it was read"}
 }
 
 // takeWalked takes the pages of the walked segments out of the free space, before anything
@@ -165,7 +187,7 @@ func (s *State) replay(w *tail.Walk) error {
 		return s.apply(w, r)
 	})
 	if err == nil && !ok {
-		err = &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Reason: "the log changed while it was read"}
+		err = s.changed(w)
 	}
 	return err
 }
