@@ -3,9 +3,7 @@
 package mapfile_test
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"testing"
 	"time"
 
@@ -14,43 +12,6 @@ import (
 
 	"github.com/mapfile-db/mapfile"
 )
-
-// The primes of XXH64, and their inverses modulo 2^64.
-const (
-	prime1 = 11400714785074694791
-	prime2 = 14029467366897019727
-	prime3 = 1609587929392839161
-	prime4 = 9650029242287828579
-	prime5 = 2870177450012600261
-)
-
-// inverse is the inverse of an odd number modulo 2^64, by Newton's iteration.
-func inverse(x uint64) uint64 {
-	y := x
-	for range 6 {
-		y *= 2 - x*y
-	}
-	return y
-}
-
-// keyWithHash is the 16-byte key that begins with prefix and has the given XXH64: every step of the
-// hash of a short input is a bijection of the running value and of the last word, so it can be run backwards.
-func keyWithHash(prefix, hash uint64) []byte {
-	mul := func(x uint64, prime uint64) uint64 { return x * inverse(prime) }
-	h := hash
-	h ^= h >> 32
-	h = mul(h, prime3)
-	h ^= h>>29 ^ h>>58
-	h = mul(h, prime2)
-	h ^= h >> 33 // the finish is undone
-	h = bits.RotateLeft64(mul(h-prime4, prime1), -27)
-
-	round := func(x uint64) uint64 { return bits.RotateLeft64(x*prime2, 31) * prime1 }
-	before := uint64(prime5) + 16 // the length
-	before = bits.RotateLeft64(before^round(prefix), 27)*prime1 + prime4
-	last := mul(bits.RotateLeft64(mul(h^before, prime1), -31), prime2)
-	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, prefix), last)
-}
 
 // hashAttacks choose the hash of key number i.
 var hashAttacks = []struct {
@@ -76,7 +37,7 @@ func TestHashAttacks(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			keys := make([][]byte, attackKeys)
 			for i := range keys {
-				keys[i] = keyWithHash(uint64(i), a.hash(uint64(i)))
+				keys[i] = mapfile.KeyWithHash(uint64(i), a.hash(uint64(i)))
 				require.Equal(t, a.hash(uint64(i)), xxhash.Sum64(keys[i]))
 			}
 			begin := time.Now()

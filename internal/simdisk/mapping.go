@@ -51,8 +51,8 @@ func (f *file) mapPrivate(o pager.MapOptions) (pager.Mapping, error) {
 	if size < max(o.Least, f.n.length) || size <= 0 || size > maxPrivate {
 		return nil, pathError("mmap", f.path, syscall.ENOMEM)
 	}
-	m := &mapping{f: f, mem: make([]byte, max(size, minCapacity))[:size], write: true, own: true}
-	copy(m.mem, f.n.cache().mem[:f.n.length])
+	m := &mapping{f: f, mem: f.d.pool.private(max(size, minCapacity))[:size], write: true, own: true}
+	clear(m.mem[copy(m.mem, f.n.cache().mem[:f.n.length]):])
 	f.d.mapped++
 	return m, nil
 }
@@ -125,8 +125,12 @@ func (m *mapping) Unmap() error {
 	}
 	m.f.d.mu.Lock()
 	defer m.f.d.mu.Unlock()
-	if m.mem != nil {
-		m.f.d.mapped--
+	if m.mem == nil {
+		return nil
+	}
+	m.f.d.mapped--
+	if m.own {
+		m.f.d.pool.putPrivate(m.mem)
 	}
 	m.mem = nil
 	return nil

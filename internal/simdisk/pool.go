@@ -48,8 +48,27 @@ func (b *buffer) sector(i int64) []byte {
 type pool struct {
 	capacity int64
 
-	mu   sync.Mutex // protects free; a leaf of the lock order
-	free []*buffer
+	mu    sync.Mutex // protects what follows; a leaf of the lock order
+	free  []*buffer
+	spare []byte // of a private mapping
+}
+
+// private returns memory for a private mapping, whose content is undefined.
+func (p *pool) private(size int64) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b := p.spare; int64(cap(b)) >= size {
+		p.spare = nil
+		return b[:size]
+	}
+	return make([]byte, size)
+}
+
+// putPrivate takes the memory of a private mapping back.
+func (p *pool) putPrivate(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spare = b
 }
 
 // get returns a buffer with high bytes in use, whose content is undefined.

@@ -40,6 +40,14 @@ func (d *Disk) Bytes(name string) []byte {
 	return bytes.Clone(n.cache().mem[:n.length])
 }
 
+// Holds reports whether a reader of the file finds these bytes now, no more and no less.
+func (d *Disk) Holds(name string, content []byte) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.must(name)
+	return bytes.Equal(n.cache().mem[:n.length], content)
+}
+
 // DurableBytes returns a copy of what the disk holds of the file that name names now:
 // what a power cut leaves that takes back all that it can.
 func (d *Disk) DurableBytes(name string) []byte {
