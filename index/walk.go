@@ -8,6 +8,7 @@ import (
 // then second, each aligned to the top of its word. The zero Path is the first place.
 type Path struct {
 	First, Second uint64
+	buckets       uint64 // between the first place and this one
 }
 
 // bits is the number of trie bits per hash.
@@ -16,6 +17,7 @@ func (x *Index) bits() uint { return uint(x.levels) * x.fan }
 // next is the place behind all that share the first depth bits of p; end says that there is none.
 func (x *Index) next(p Path, depth uint) (after Path, end bool) {
 	carry := false
+	p.buckets++
 	if depth > x.bits() {
 		d := depth - x.bits()
 		p.Second, carry = addTop(p.Second, d)
@@ -51,16 +53,34 @@ func (x *Index) BucketAt(root pager.Ref, at Path) (bucket uint64, after Path, en
 		if level == x.levels {
 			rest = at.Second
 		}
-		if page, how, err = x.child(page, level, width(how), rest>>(64-width(how)), true); err != nil {
+		over := width(how)
+		if page, how, err = x.child(page, level, over, rest>>(64-over), true); err != nil {
 			return 0, at, false, err
 		}
 		if how&isDirectory == 0 {
+			if err := x.fits(page, level+1, over, at.buckets); err != nil {
+				return 0, at, false, err
+			}
 			after, end = x.next(at, uint(x.p.View().Page(page)[offDepth]))
 			return uint64(page) * pager.PageSize, after, end, nil
 		}
 		rest <<= x.fan
 	}
 	return 0, at, false, x.corrupt(page, "the directory is deeper than it can be")
+}
+
+// fits reports as damage a bucket that cannot stand below so many directories, the last of which resolves width bits, behind so
+// many buckets. That was verified where this process first met it; an index that leads to one bucket along several ways, with
+// sums that hold, meets it in other places too.
+func (x *Index) fits(bucket pager.PageNo, level int, width uint, buckets uint64) error {
+	least := uint(level-1) * x.fan
+	if depth := uint(x.p.View().Page(bucket)[offDepth]); depth < least || depth > least+width {
+		return x.corrupt(bucket, "bucket at depth %d below %d directories, the last of which resolves %d bits", depth, level, width)
+	}
+	if buckets > x.p.Pages() {
+		return x.corrupt(bucket, "more buckets than the file has pages")
+	}
+	return nil
 }
 
 // Positions appends the positions in a bucket's slots to dst.
@@ -132,6 +152,9 @@ func (x *Index) Evacuate(at Path, sparse func(pager.PageNo) bool) (after Path, e
 	c.found, c.slot = false, 0
 	if err := x.down(at.First, func() uint64 { return at.Second }); err != nil {
 		return at, false, err
+	}
+	if at.buckets > x.p.Pages() {
+		return at, false, x.corrupt(c.bucket, "more buckets than the file has pages")
 	}
 	after, end = x.next(at, uint(x.view().Page(c.bucket)[offDepth]))
 	move := sparse(c.bucket)

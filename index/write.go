@@ -60,12 +60,13 @@ func (x *Index) down(rest uint64, second func() uint64) error {
 		entry := rest >> (64 - width(how))
 		c.path[c.n] = step{page, uint32(entry)}
 		c.n++
-		if page, how, err = x.child(page, c.n-1, width(how), entry, true); err != nil {
+		over := width(how)
+		if page, how, err = x.child(page, c.n-1, over, entry, true); err != nil {
 			return err
 		}
 		if how&isDirectory == 0 {
 			c.bucket = page
-			return nil
+			return x.fits(page, c.n, over, 0)
 		}
 		rest <<= x.fan
 	}
