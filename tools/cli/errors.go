@@ -23,6 +23,7 @@ var (
 	errNoVerb      = errors.New("no verb given")
 	errInterrupted = errors.New("interrupted")
 	errDiffers     = errors.New("difference")
+	errNoOutput    = errors.New("no -o NEW given")
 )
 
 // nextError is an error together with the command to run next.
@@ -74,6 +75,10 @@ func (a *app) onFile(arg int, run func(cmd *cobra.Command, args []string) error)
 		if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
 			err = replaceCause{err, errInterrupted}
 		}
+		var told *nextError
+		if errors.As(err, &told) {
+			return err // a usage error
+		}
 		if next := a.next(cmd, args[arg], err); next != "" {
 			return &nextError{err, next}
 		}
@@ -97,7 +102,7 @@ func (a *app) next(cmd *cobra.Command, path string, err error) string {
 	case errors.Is(err, mapfile.ErrCorrupt) && cmd.Name() == "check":
 		return "cp " + path + " " + path + ".damaged" // before anything writes to it
 	case errors.Is(err, mapfile.ErrCorrupt):
-		return tool + " check " + path
+		return tool + " " + remedy(cmd, path, err)
 	case errors.Is(err, mapfile.ErrFailed):
 		return tool + " recover " + path
 	case errors.Is(err, mapfile.ErrNotMapfile):
@@ -108,6 +113,43 @@ func (a *app) next(cmd *cobra.Command, path string, err error) string {
 		return tool + " check " + path
 	}
 	return ""
+}
+
+// remedy is the verb, with its flags, that helps a damaged map: what is damaged says what recover may have to do besides
+// what it was told. When that is nothing, only salvage is left.
+func remedy(cmd *cobra.Command, path string, err error) string {
+	var damage *mapfile.CorruptError
+	if !errors.As(err, &damage) {
+		return "check " + path
+	}
+	given := func(flag string) bool { return cmd.Name() == "recover" && cmd.Flags().Changed(flag) }
+	rebuild, accept := given("rebuild-index"), given("accept-loss")
+	needRebuild, needAccept := rebuild, accept
+	switch damage.Structure {
+	case "log":
+		needAccept = true
+	case "index":
+		needRebuild = true
+	case "record":
+		if cmd.Name() != "recover" {
+			return "check " + path
+		}
+		needRebuild, needAccept = true, true
+	case "meta":
+	default:
+		return "check " + path
+	}
+	if needRebuild == rebuild && needAccept == accept {
+		return "salvage " + path + " -o " + path + ".salvaged"
+	}
+	verb := "recover"
+	if needRebuild {
+		verb += " --rebuild-index"
+	}
+	if needAccept {
+		verb += " --accept-loss"
+	}
+	return verb + " " + path
 }
 
 // usageError points at the help of cmd; nil stays nil.
