@@ -275,7 +275,7 @@ func TestSalvageOverRot(t *testing.T) {
 // TestSalvageAfterCrashes: power cuts leave records behind the end of a life. When the next life has begun they are not taken for its.
 func TestSalvageAfterCrashes(t *testing.T) {
 	images := 0
-	for seed := uint64(1); images < 60; seed++ {
+	for seed := uint64(1); images < 30; seed++ {
 		disk := simdisk.New(1 << 20)
 		disk.OnEvent = func(simdisk.Event) {
 			if !debug.On {
@@ -328,7 +328,7 @@ func TestSalvageAfterCrashes(t *testing.T) {
 			got, _ := salvaged(t, b, nil)
 			require.Equal(t, want, got, "seed %d, image %d", seed, images)
 			require.NoError(t, again.Close())
-			return images < 60
+			return images < 30
 		})
 		require.NoError(t, db.Close())
 		disk.Release()
@@ -416,6 +416,32 @@ func TestSalvageRefuses(t *testing.T) {
 		})
 	}
 	require.NoError(t, db.Close())
+}
+
+// TestSalvageStops: cancelled in any of its steps, or unable to write, it leaves nothing behind.
+func TestSalvageStops(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	db, err := Open(src, &Options{Sync: SyncNever})
+	require.NoError(t, err)
+	for i := range 3000 {
+		require.NoError(t, db.Put([]byte(fmt.Sprint(i)), []byte("value")))
+	}
+	require.NoError(t, db.Close())
+	for _, step := range []string{"looking for records", "finding the newest records", "copying"} {
+		t.Run(step, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			dst := filepath.Join(t.TempDir(), "new")
+			_, err := Salvage(ctx, src, dst, &SalvageOptions{Progress: func(what string, _, _ uint64) {
+				if what == step {
+					cancel()
+				}
+			}})
+			require.ErrorIs(t, err, context.Canceled)
+			left, err := os.ReadDir(filepath.Dir(dst))
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
 }
 
 // TestSalvageLeavesTheSource: neither its bytes nor its times change.
