@@ -2,10 +2,13 @@ package mapfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -354,6 +357,37 @@ func TestSalvageNewestDamaged(t *testing.T) {
 	got, r = salvaged(t, b, &SalvageOptions{Older: true})
 	require.Equal(t, kv{"k": "second", "other": "x"}, got)
 	require.EqualValues(t, 1, r.Older)
+}
+
+// TestSalvageTornCommit: of the last commit all counts or nothing, unless a meta page knows of it.
+func TestSalvageTornCommit(t *testing.T) {
+	l := newLived(t, 3)
+	require.NoError(t, l.db.Put([]byte("before"), []byte("1")))
+	require.NoError(t, l.db.Update(func(tx *Tx) error {
+		return errors.Join(tx.Put([]byte("a"), []byte("2")), tx.Put([]byte("b"), []byte("3")), tx.Put([]byte("c"), []byte("4")))
+	}))
+	end, _ := l.db.s.Tail.Position()
+	for _, known := range []bool{false, true} {
+		if known {
+			require.NoError(t, l.db.Checkpoint())
+		}
+		b := l.disk.Bytes(crashPath)
+		trash(b[end-32:end], l.rng)
+		if !known {
+			clear(b[:4*pager.PageSize])
+		}
+		got, r := salvaged(t, b, nil)
+		names := slices.Sorted(maps.Keys(got))
+		if known {
+			require.Equal(t, []string{"a", "b", "before"}, names)
+			require.Equal(t, "log", r.Lost.List[0].Structure)
+			require.EqualValues(t, 32, r.Lost.Bytes)
+			continue
+		}
+		require.Equal(t, []string{"before"}, names)
+		require.Equal(t, []string{"commit", "commit"}, []string{r.Lost.List[0].Structure, r.Lost.List[1].Structure})
+		require.EqualValues(t, 2, r.Lost.Keys)
+	}
 }
 
 // TestSalvageEmbedded: a value that is a map, headers of segments and all, stays a value.
