@@ -182,15 +182,20 @@ func (r *faultRun) closed(clean bool) {
 	}
 	r.db = nil
 	r.released()
-	switch {
-	case clean:
-		r.acked, r.floor = r.live, r.live
-	case r.f.evict:
+	r.floor = r.live
+	if clean {
+		r.acked = r.live
+		return
+	}
+	r.forget()
+}
+
+// forget lets the cache lose what a failed sync did not write. Else it outlives the process.
+func (r *faultRun) forget() {
+	if r.f.evict {
 		r.say("evict")
 		r.disk.Evict()
 		r.floor = r.acked
-	default:
-		r.floor = r.live // the cache outlives the process, whatever the disk lost
 	}
 }
 
@@ -240,13 +245,8 @@ func (r *faultRun) again(name string, call func() error) {
 		if err == nil {
 			return
 		}
-		if r.f.how != faultOnce {
-			r.over = true
-		} else if r.f.evict {
-			r.say("evict")
-			r.disk.Evict()
-			r.floor = r.acked
-		}
+		r.over = r.f.how != faultOnce
+		r.forget()
 	}
 	if !r.over {
 		r.fail("%s fails twice", name)

@@ -96,13 +96,18 @@ func (r *faultRun) crash(where string) {
 	kill := r.disk.Kill()
 	r.verify(kill, r.floor, "killed "+where)
 	kill.Release()
-	left := r.f.cuts
-	r.disk.States(rand.New(rand.NewPCG(uint64(r.f.call), 7)), simdisk.StateOptions{Sample: left}, func(img *simdisk.Disk) bool {
-		defer img.Release()
-		r.verify(img, r.acked, fmt.Sprintf("power cut %s, %v", where, img.Plan()))
-		left--
-		return left > 0
-	})
+	r.cut(where, func(*simdisk.SectorState) int { return simdisk.Durable }, false)
+	r.cut(where, func(s *simdisk.SectorState) int { return len(s.Versions) - 1 }, true)
+	random := rand.New(rand.NewPCG(uint64(r.f.call), uint64(len(r.trail))))
+	r.cut(where, func(s *simdisk.SectorState) int { return random.IntN(len(s.Versions)+1) - 1 }, random.IntN(2) == 0)
+}
+
+// cut looks at what a power cut leaves that chooses for each sector its durable bytes or a version since; changed says
+// whether lengths and names are as they are now.
+func (r *faultRun) cut(where string, choose func(s *simdisk.SectorState) int, changed bool) {
+	img := r.disk.Crash(func(_ int, s *simdisk.SectorState) int { return choose(s) }, nil, changed, changed)
+	defer img.Release()
+	r.verify(img, r.acked, fmt.Sprintf("power cut %s, %v", where, img.Plan()))
 }
 
 // verify opens an image, which must hold one of the states from floor on, writes to it, and opens it again.
