@@ -208,6 +208,7 @@ func (r *faultRun) upkeep(name string, durable bool, call func() error) {
 // faultGeometry is tiny, and in a map for writing its mappings too, so that they are replaced.
 func faultGeometry(readOnly bool) pager.Geometry {
 	g := tinyGeometry(1)
+	g.ReserveBytes = 1 << 20
 	if !readOnly {
 		g.ReserveBytes = 64 << 10
 	}
