@@ -85,7 +85,9 @@ type crashRun struct {
 	held   *Tx // a snapshot, and what it must show
 	shown  kv
 	states []kv // after each commit, the running one included
+	before int  // index of the last state before the operation
 	acked  int  // index of the last state known to be durable
+	broken bool // a sync was made to fail: operations may
 	trail  []string
 	seen   map[uint64]int32 // images, and which state they led to
 	occurs occurrences
@@ -148,6 +150,7 @@ func (c *crashRun) run() {
 	c.open()
 	c.observe()
 	for i := range crashSteps {
+		c.before = len(c.states) - 1
 		if c.ops == nil {
 			c.random()
 		} else if i < len(c.ops) {
@@ -162,7 +165,7 @@ func (c *crashRun) run() {
 	c.disk.OnEvent = nil
 	c.disk.Notice()
 	c.point = "after Close"
-	c.verify(c.disk.Kill(), crashDepth, 0)
+	c.verify(c.disk.Kill(), 0, 0)
 }
 
 // notice tells the disk of stores through the mapping where the build does not: before each sync, which makes
@@ -183,9 +186,24 @@ func (c *crashRun) will(change func(kv)) {
 }
 
 func (c *crashRun) must(err error) {
-	if err != nil {
-		c.fail("%s: %v", c.trail[len(c.trail)-1], err)
+	switch {
+	case err == nil:
+	case c.broken:
+		panic(crashStopped{err})
+	default:
+		c.fail("%s: %v", c.doing(), err)
 	}
+}
+
+// crashStopped is the error of an operation under which a sync was made to fail.
+type crashStopped struct{ error }
+
+// doing is the operation at hand.
+func (c *crashRun) doing() string {
+	if len(c.trail) == 0 {
+		return "open"
+	}
+	return c.trail[len(c.trail)-1]
 }
 
 func (c *crashRun) say(format string, args ...any) {
@@ -201,9 +219,7 @@ func simOpen(d *simdisk.Disk, shape, seed uint64, o Options) (*DB, error) {
 
 func (c *crashRun) open() {
 	db, err := c.openOn(c.disk, uint64(len(c.trail)), c.mode)
-	if err != nil {
-		c.fail("open: %v", err)
-	}
+	c.must(err)
 	c.db = db
 }
 

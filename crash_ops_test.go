@@ -175,7 +175,7 @@ func (c *crashRun) checkHeld() {
 	}
 	c.must(c.held.Err())
 	if !maps.Equal(got, c.shown) {
-		c.fail("%s: the snapshot shows %v, want %v", c.trail[len(c.trail)-1], brief(got), brief(c.shown))
+		c.fail("%s: the snapshot shows %v, want %v", c.doing(), brief(got), brief(c.shown))
 	}
 }
 

@@ -166,6 +166,26 @@ func (d *Disk) Untrack() {
 	}
 }
 
+// FailWriteback is a writing back by the kernel itself that fails: whatever is unsynced is lost to the disk and stays
+// in the cache, as clean; each open description reports the error at its next sync. It answers whether anything was lost.
+func (d *Disk) FailWriteback(err error) (lost bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.inodes {
+		dirty := false
+		n.eachDirty(0, d.pool.capacity, func(int64, *sector) { dirty = true })
+		if !dirty {
+			continue
+		}
+		lost = true
+		n.lose(0, d.pool.capacity)
+		for _, f := range n.open {
+			f.pending = err
+		}
+	}
+	return lost
+}
+
 // Notice records, as one store, what was stored through mappings without File.Stored,
 // and returns how many sectors that were. In a build that announces its stores
 // it is 0 between two of them; elsewhere a harness calls it from OnEvent.

@@ -173,6 +173,26 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
+// TestFailWriteback: the loss is silent until the next sync of each description, and of those opened since nobody hears.
+func TestFailWriteback(t *testing.T) {
+	d, f := loaded(t, 'a', 'b')
+	g := opened(t, d)
+	require.False(t, d.FailWriteback(syscall.EIO), "nothing was dirty")
+	require.NoError(t, f.Sync())
+	put(t, f, 0, 'x')
+	require.True(t, d.FailWriteback(syscall.EIO))
+	later := opened(t, d)
+	put(t, f, 1, 'y')
+	require.NoError(t, later.Sync())
+	require.ErrorIs(t, f.Sync(), syscall.EIO)
+	require.ErrorIs(t, g.Sync(), syscall.EIO)
+	require.NoError(t, f.Sync())
+	require.Equal(t, "xy", summary(d.Bytes(testName)))
+	require.Equal(t, "ay", summary(d.DurableBytes(testName)))
+	d.Evict()
+	require.Equal(t, "ay", summary(d.Bytes(testName)))
+}
+
 func TestEvictShowsInMappings(t *testing.T) {
 	d, f := loaded(t, 'a', 'b')
 	_, mem := mapped(t, f)
