@@ -132,6 +132,9 @@ func (m *mapping) Unmap() error {
 	if m.own {
 		m.f.d.pool.putPrivate(m.mem)
 	}
+	if m.own && m.mem != nil {
+		m.f.d.pool.putPrivate(m.mem)
+	}
 	m.mem = nil
 	return nil
 }
