@@ -22,7 +22,7 @@ const MaxMendKey = 4096
 // limit bytes of the file may be read, and takes it back. It answers true if it is worth reading the record
 // again. The caller's pin, or turn, keeps the segment from being reused meanwhile.
 func Mend(p *pager.Pager, position, salt, limit uint64) bool {
-	if position&7 != 0 || position+HeaderBytes > limit {
+	if position&7 != 0 || position > limit || limit-position < HeaderBytes {
 		return false
 	}
 	var r Record

@@ -111,7 +111,7 @@ func Size(key int, value uint64) uint64 { return recordSize(FlagMark, key, value
 // the header sum does not hold; then nothing is known. The value's sum is not looked at.
 // Every length is checked first: what is read may be anything.
 func ParseHeader(v *pager.View, position, salt, limit uint64, r *Record) bool {
-	if position&7 != 0 || position+HeaderBytes > limit {
+	if position&7 != 0 || position > limit || limit-position < HeaderBytes {
 		return false
 	}
 	return parse(v.Bytes(position, limit-position), v, position, salt, limit, r)
