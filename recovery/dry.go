@@ -53,7 +53,11 @@ func (s *State) free(e freelist.Entry) {
 // wet gains n pages from the units put aside: the shortest run that has them. growMu is held.
 func (s *State) wet(n uint64) (bool, error) {
 	unit := uint64(s.P.Geo.UnitPages)
-	want := uint32((n + unit - 1) / unit * unit)
+	whole := (n + unit - 1) / unit * unit
+	if whole > pager.MaxPages {
+		return false, nil
+	}
+	want := uint32(whole)
 	best := -1
 	for i, r := range s.dry {
 		if r.Pages >= want && (best < 0 || r.Pages < s.dry[best].Pages) {
