@@ -197,15 +197,18 @@ func (at *snapshot) find(hash uint64, key []byte, r *tail.Record) error {
 }
 
 // probe looks a key up in its bucket. hash is the one in use there.
+//
+// A record that does not hold may be another key's with the same tag: it costs a key only if no other slot has it.
 func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error {
-	probe := at.s.Index.Probe(bucket, hash)
+	probe, missing := at.s.Index.Probe(bucket, hash), errs.ErrNotFound
 	for {
 		position, ok := probe.Next()
 		if !ok {
-			return errs.ErrNotFound
+			return missing
 		}
 		if err := at.s.Record(position, r, at.mend); err != nil {
-			return err
+			missing = err
+			continue
 		}
 		if !bytes.Equal(r.Key, key) {
 			continue // another key with the same tag
@@ -352,11 +355,9 @@ func (at *snapshot) deliver(key []byte, i int, position, bucket, hash uint64, fa
 	}
 	var r tail.Record
 	err := at.s.Record(position, &r, at.mend)
-	switch {
-	case err != nil:
-	case bytes.Equal(r.Key, key):
+	if err == nil && bytes.Equal(r.Key, key) {
 		err = at.visible(&r)
-	default: // another key with the same tag
+	} else { // another key with the same tag
 		err = at.probe(bucket, hash, key, &r)
 	}
 	if err == nil {

@@ -99,7 +99,8 @@ type rotTrial struct {
 	what     string // for the report of a failure
 	file     []byte // as damaged
 	readOnly bool
-	bits     int // as in damage
+	bits     int             // as in damage
+	lost     map[string]bool // keys that are damaged, the iteration left out
 }
 
 func (c *rotTrial) fail(format string, args ...any) {
@@ -145,6 +146,8 @@ func (c *rotTrial) run() rotOutcome {
 		c.fail("wrong answers: %s", got.differs(c.m.states[len(c.m.states)-1]))
 	}
 	_, mended := db.s.P.Mended()
+	c.lost = maps.Clone(got.lost)
+	delete(c.lost, iteration)
 	if err := db.Close(); err != nil {
 		c.fail("close: %v", err)
 	}

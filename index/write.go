@@ -94,12 +94,13 @@ func (x *Index) LookupPosition(hash uint64, key []byte, previous uint64) (found 
 	return found, err
 }
 
-// search probes the cursor's bucket.
+// search probes the cursor's bucket. What is cannot tell of a slot matters only if no other one is it.
 func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, bool, error) {
 	c := &x.cur
 	b := x.bytes(c.bucket)
 	c.count = pageCount(b)
 	tag, slot := tagOf(c.hash), int(home(c.hash, x.lines))*lineSlots
+	var unknown error
 	for range x.slots {
 		w := slotWord(b, slot)
 		if w == wordEmpty {
@@ -109,9 +110,8 @@ func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, boo
 			position := w & positionMask << 3
 			ok, err := is(position, slotTop(b, slot))
 			if err != nil {
-				return 0, false, err
-			}
-			if ok {
+				unknown = err
+			} else if ok {
 				c.slot, c.found = slot, true
 				return position, true, nil
 			}
@@ -121,7 +121,7 @@ func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, boo
 		}
 	}
 	c.slot, c.found = slot, false
-	return 0, false, nil
+	return 0, false, unknown
 }
 
 // Set makes the slot at the cursor lead to position. It belongs to the same turn as
