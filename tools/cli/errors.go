@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -89,26 +88,6 @@ func (e replaceCause) Error() string {
 }
 
 func (e replaceCause) Unwrap() error { return e.err }
-
-// next is the command to run after err happened to the map at path, or "".
-func (a *app) next(cmd *cobra.Command, path string, err error) string {
-	tool, path := a.root.CommandPath(), quote(path)
-	switch {
-	case errors.Is(err, mapfile.ErrCorrupt) && cmd.Name() == "check":
-		return "cp " + path + " " + path + ".damaged" // before anything writes to it
-	case errors.Is(err, mapfile.ErrCorrupt):
-		return tool + " check " + path
-	case errors.Is(err, mapfile.ErrFailed):
-		return tool + " recover " + path
-	case errors.Is(err, mapfile.ErrNotMapfile):
-		return "file " + path
-	case errors.Is(err, fs.ErrNotExist) && cmd.Name() == "put" && !cmd.Flags().Changed("create"):
-		return tool + " put --create " + path + " KEY VALUE"
-	case errors.Is(err, errDiffers) && cmd.Name() == "stats":
-		return tool + " check " + path
-	}
-	return ""
-}
 
 // usageError points at the help of cmd; nil stays nil.
 func usageError(cmd *cobra.Command, err error) error {
