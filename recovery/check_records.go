@@ -170,7 +170,9 @@ func (c *checker) segment(g *tail.Segment, v *pager.View, open bool) error {
 			continue
 		}
 		c.out.Records++
-		c.holds(StructureRecord, 0)
+		if c.s == nil { // else the slots count
+			c.holds(StructureRecord, 1)
+		}
 		if !r.ValueHolds(r.Value) && !c.broken[at] && !c.mend(at) {
 			if err := c.badValue(&r, c.which(&r)); err != nil {
 				return err
