@@ -111,10 +111,8 @@ func Check(ctx context.Context, o Options, co CheckOptions) (*CheckReport, error
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{ctx: ctx, raw: raw, o: co, out: &CheckReport{Metas: raw.Metas}, verdicts: map[string]*Verdict{}, broken: map[uint64]bool{}}
-	for _, name := range structures {
-		c.verdicts[name] = &Verdict{Structure: name, Judgement: Skipped}
-	}
+	c := newChecker(ctx, co)
+	c.raw, c.out.Metas = raw, raw.Metas
 	err = raw.Guard(func() error { return c.run(&o) })
 	if errors.Is(err, errEnough) {
 		c.out.Stopped, err = true, nil
@@ -126,6 +124,14 @@ func Check(ctx context.Context, o Options, co CheckOptions) (*CheckReport, error
 		err = errors.Join(err, c.s.Close())
 	}
 	return c.out, errs.At(raw.Path, "check", errors.Join(err, raw.Close()))
+}
+
+func newChecker(ctx context.Context, o CheckOptions) *checker {
+	c := &checker{ctx: ctx, o: o, out: &CheckReport{}, verdicts: map[string]*Verdict{}, broken: map[uint64]bool{}}
+	for _, name := range structures {
+		c.verdicts[name] = &Verdict{Structure: name, Judgement: Skipped}
+	}
+	return c
 }
 
 func (c *checker) run(o *Options) error {

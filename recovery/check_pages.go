@@ -66,6 +66,9 @@ func (c *checker) images() error {
 		}
 		c.holds(StructureImages, 1)
 		if _, err := readImages(c.raw.File, m); err != nil {
+			if failed := (*unread)(nil); errors.As(err, &failed) {
+				return failed.error // no verdict
+			}
 			if err := c.found(Finding{Structure: StructureImages, Page: uint64(m.Image.Page), Reason: fmt.Sprintf("of meta page %d: %v", i, err)}); err != nil {
 				return err
 			}

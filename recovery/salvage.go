@@ -42,7 +42,7 @@ type Salvage struct {
 	lives    []lifeSeen
 	aborted  map[commitID]bool
 	torn     commitID // the commit that is not whole
-	reading  *found // the segment that read is in
+	reading  *found   // the segment that read is in
 	progress func(done, total uint64)
 	done     uint64
 	total    uint64

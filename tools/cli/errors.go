@@ -22,6 +22,7 @@ var (
 	errNoVerb      = errors.New("no verb given")
 	errInterrupted = errors.New("interrupted")
 	errDiffers     = errors.New("difference")
+	errNoOutput    = errors.New("no -o NEW given")
 )
 
 // nextError is an error together with the command to run next.
@@ -72,6 +73,10 @@ func (a *app) onFile(arg int, run func(cmd *cobra.Command, args []string) error)
 		err := run(cmd, args)
 		if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
 			err = replaceCause{err, errInterrupted}
+		}
+		var told *nextError
+		if errors.As(err, &told) {
+			return err // a usage error
 		}
 		if next := a.next(cmd, args[arg], err); next != "" {
 			return &nextError{err, next}

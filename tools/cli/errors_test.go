@@ -46,6 +46,11 @@ func TestNextCommand(t *testing.T) {
 	}{
 		{"damage", "get", "m", damaged, "mapfile check m"},
 		{"damage in a path with a space", "dump", "a b", damaged, "mapfile check 'a b'"},
+		{"damage in the part of the log to be replayed", "get", "m", &mapfile.CorruptError{Structure: "log"}, "mapfile recover --accept-loss m"},
+		{"damage of the index", "recover", "m", &mapfile.CorruptError{Structure: "index"}, "mapfile recover --rebuild-index m"},
+		{"damage of a record", "get", "m", &mapfile.CorruptError{Structure: "record"}, "mapfile check m"},
+		{"damage of a record in a recovery", "recover", "m", &mapfile.CorruptError{Structure: "record"}, "mapfile recover --rebuild-index --accept-loss m"},
+		{"damage of what an open begins with", "recover", "a b", &mapfile.CorruptError{Structure: "meta"}, "mapfile salvage 'a b' -o 'a b.salvaged'"},
 		{"failed", "put", "m", mapfile.ErrFailed, "mapfile recover m"},
 		{"no mapfile", "info", "m", mapfile.ErrNotMapfile, "mapfile check m"},
 		{"no mapfile, says check", "check", "m", mapfile.ErrNotMapfile, "file m"},

@@ -28,8 +28,10 @@ var remedies = []remedy{
 	{"check: pages of the index are damaged", "mapfile recover --rebuild-index FILE", onCheck(damagedIn(recovery.StructureDirectory, recovery.StructureBucket, recovery.StructureCount, recovery.StructureAccount))},
 	{"check: records are damaged", "mapfile salvage FILE -o FILE.salvaged", onCheck(damagedIn(recovery.StructureRecord, recovery.StructureTable))},
 	{"check: a meta page, images or the mark page are damaged, and the map opens", "mapfile recover FILE", onCheck(func(*mapfile.CheckReport) bool { return true })},
-	{"recover --rebuild-index meets damage in the log", "mapfile recover --rebuild-index --accept-loss FILE", onRecover("rebuild-index", "accept-loss")},
-	{"recover --accept-loss meets damage", "mapfile salvage FILE -o FILE.salvaged", onRecover("accept-loss", "")},
+	{"ErrCorrupt in the log that an open replays", "mapfile recover --accept-loss FILE", asksFor(false, true)},
+	{"ErrCorrupt in a page of the index", "mapfile recover --rebuild-index FILE", asksFor(true, false)},
+	{"recover: ErrCorrupt in a record, or in log and index", "mapfile recover --rebuild-index --accept-loss FILE", asksFor(true, true)},
+	{"ErrCorrupt in what an open begins with, or for all that recover was allowed", "mapfile salvage FILE -o FILE.salvaged", nothingElseHelps},
 	{"ErrCorrupt: damage, at open or in a read", "mapfile check FILE", isError(mapfile.ErrCorrupt)},
 	{"ErrFailed: a sync or a store failed", "mapfile recover FILE", isError(mapfile.ErrFailed)},
 	{"check: ErrNotMapfile, not a trace of a map", "file FILE", func(cmd *cobra.Command, err error) bool {
@@ -60,11 +62,44 @@ func onCheck(kind func(*mapfile.CheckReport) bool) func(*cobra.Command, error) b
 	}
 }
 
-// onRecover is true of damage that recover met with a flag and without another.
-func onRecover(with, without string) func(*cobra.Command, error) bool {
-	return func(cmd *cobra.Command, err error) bool {
-		return errors.Is(err, mapfile.ErrCorrupt) && cmd.Name() == "recover" && cmd.Flags().Changed(with) && (without == "" || !cmd.Flags().Changed(without))
+// needs says what recover may have to do about damage besides what it was told; known is false where the damage does not tell.
+func needs(cmd *cobra.Command, err error) (rebuild, accept, more, known bool) {
+	var damage *mapfile.CorruptError
+	if !errors.As(err, &damage) {
+		return false, false, false, false
 	}
+	given := func(flag string) bool { return cmd.Name() == "recover" && cmd.Flags().Changed(flag) }
+	rebuild, accept = given("rebuild-index"), given("accept-loss")
+	had := [2]bool{rebuild, accept}
+	switch damage.Structure {
+	case "log":
+		accept = true
+	case "index":
+		rebuild = true
+	case "record":
+		if cmd.Name() != "recover" {
+			return false, false, false, false
+		}
+		rebuild, accept = true, true
+	case "meta":
+	default:
+		return false, false, false, false
+	}
+	return rebuild, accept, had != [2]bool{rebuild, accept}, true
+}
+
+// asksFor is true of damage about which recover with these flags, and no fewer, may do something.
+func asksFor(rebuild, accept bool) func(*cobra.Command, error) bool {
+	return func(cmd *cobra.Command, err error) bool {
+		r, a, more, known := needs(cmd, err)
+		return known && more && r == rebuild && a == accept
+	}
+}
+
+// nothingElseHelps is true of damage about which recover can do nothing.
+func nothingElseHelps(cmd *cobra.Command, err error) bool {
+	_, _, more, known := needs(cmd, err)
+	return known && !more
 }
 
 func onlyFlipped(r *mapfile.CheckReport) bool {
