@@ -93,7 +93,7 @@ type checker struct {
 	out         *CheckReport
 	verdicts    map[string]*Verdict
 	recovered   bool            // the part of the log behind the checkpoint was replayed
-	broken      map[uint64]bool // records that were reported
+	broken      map[uint64]bool // positions of records, and numbers of index pages, that were reported (no record lies as low as a page number)
 	done, total uint64
 	steps       int
 	mendWork    uint64
@@ -216,7 +216,13 @@ func (c *checker) replayed(o *Options) error {
 	if err != nil {
 		v.Note = "it could not be replayed: what follows is the state of the checkpoint"
 		c.out.Opens, c.out.Refused = false, err
-		return c.damage(StructureLog, err)
+		structure := StructureLog
+		var e *errs.CorruptError
+		if errors.As(err, &e) && e.Structure == "index" {
+			structure = StructureBucket
+			c.broken[e.Page] = true
+		}
+		return c.damage(structure, err)
 	}
 	for _, at := range c.s.Report.Damaged {
 		c.broken[at] = true

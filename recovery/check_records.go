@@ -38,6 +38,9 @@ func (c *checker) index() error {
 		return c.step(pager.PageSize)
 	}, func(p index.Place, err error) error {
 		damaged = true
+		if c.broken[uint64(p.Page)] {
+			return nil // the replay met it
+		}
 		structure := StructureBucket
 		if p.Directory {
 			structure = StructureDirectory

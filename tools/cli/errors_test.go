@@ -62,6 +62,7 @@ func TestNextCommand(t *testing.T) {
 		{"check: the log", "check", "m", found(false, mapfile.Finding{Structure: "log"}), "mapfile recover --accept-loss m"},
 		{"check: log and index", "check", "m", found(false, mapfile.Finding{Structure: "log"}, mapfile.Finding{Structure: "buckets"}), "mapfile salvage m -o m.salvaged"},
 		{"check: opens not", "check", "a b", found(false, mapfile.Finding{Structure: "images"}), "mapfile salvage 'a b' -o 'a b.salvaged'"},
+		{"check: a bucket that the replay needs", "check", "m", found(false, mapfile.Finding{Structure: "buckets"}), "mapfile recover --rebuild-index m"},
 		{"check: a bucket", "check", "m", found(true, mapfile.Finding{Structure: "buckets"}, mapfile.Finding{Structure: "records"}), "mapfile recover --rebuild-index m"},
 		{"check: a record", "check", "m", found(true, mapfile.Finding{Structure: "records"}, mapfile.Finding{Structure: "mark page", Flipped: true}), "mapfile salvage m -o m.salvaged"},
 		{"check: a meta page", "check", "m", found(true, mapfile.Finding{Structure: "meta page 1"}), "mapfile recover m"},

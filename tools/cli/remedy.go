@@ -24,8 +24,8 @@ type remedy struct {
 var remedies = []remedy{
 	{"check: single flipped bits, and nothing else", "mapfile recover FILE", onCheck(onlyFlipped)},
 	{"check: the log that an open replays is damaged", "mapfile recover --accept-loss FILE", onCheck(logDamaged)},
+	{"check: pages of the index are damaged", "mapfile recover --rebuild-index FILE", onCheck(indexDamaged)},
 	{"check: the map does not open", "mapfile salvage FILE -o FILE.salvaged", onCheck(func(r *mapfile.CheckReport) bool { return !r.Opens })},
-	{"check: pages of the index are damaged", "mapfile recover --rebuild-index FILE", onCheck(damagedIn(recovery.StructureDirectory, recovery.StructureBucket, recovery.StructureCount, recovery.StructureAccount))},
 	{"check: records are damaged", "mapfile salvage FILE -o FILE.salvaged", onCheck(damagedIn(recovery.StructureRecord, recovery.StructureTable))},
 	{"check: a meta page, images or the mark page are damaged, and the map opens", "mapfile recover FILE", onCheck(func(*mapfile.CheckReport) bool { return true })},
 	{"ErrCorrupt in the log that an open replays", "mapfile recover --accept-loss FILE", asksFor(false, true)},
@@ -108,6 +108,10 @@ func onlyFlipped(r *mapfile.CheckReport) bool {
 
 func logDamaged(r *mapfile.CheckReport) bool {
 	return !r.Opens && damagedIn(recovery.StructureLog)(r) && !damagedIn(recovery.StructureDirectory, recovery.StructureBucket)(r)
+}
+
+func indexDamaged(r *mapfile.CheckReport) bool {
+	return !damagedIn(recovery.StructureLog)(r) && damagedIn(recovery.StructureDirectory, recovery.StructureBucket, recovery.StructureCount, recovery.StructureAccount)(r)
 }
 
 // damagedIn is true of damage, more than a flipped bit, in one of some structures.
