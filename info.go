@@ -1,16 +1,11 @@
 package mapfile
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math"
-	"runtime/debug"
-	"time"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/pager"
-	"github.com/mapfile-db/mapfile/recovery"
 )
 
 // Info is what the meta pages of a file say.
@@ -74,79 +69,4 @@ func ReadInfo(path string) (*Info, error) {
 
 func uuidString(u [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
-}
-
-// CheckOptions say how Check looks. nil is a full check.
-type CheckOptions struct {
-	Quick       bool                     // meta pages, free space and the log that open replays; not every index page and record
-	MaxErrors   int                      // stop after so many findings. 0: 100; negative: never
-	Progress    func(done, total uint64) // called now and then with bytes looked at; may be nil
-	LockTimeout time.Duration            // as in Options
-}
-
-// CheckReport is the verdict of Check.
-type CheckReport struct {
-	Path          string
-	OK            bool // no findings
-	ClosedCleanly bool // else it was judged as open would recover it, and that alone is no damage
-	Recovery      RecoveryStats
-	Keys          uint64 // live keys found
-	Tombstones    uint64 // slots that lead to a deletion
-	Records       uint64 // in all segments, superseded ones included
-	Segments      uint64
-	IndexPages    uint64
-	FreePages     uint64
-	Findings      []Finding
-}
-
-// Finding is one thing that does not hold.
-type Finding struct {
-	Structure string // meta, free space, index, record, log, or count
-	Page      uint64 // page number, of 4,096 bytes
-	Offset    int64  // bytes, 0 where only the page is known
-	Reason    string
-}
-
-// Check judges the map at path, as open would recover it, in private memory. It never writes, and needs
-// the lock of a read-only open. Damage is in the report; the error says why there is none: ErrNotMapfile,
-// ErrVersion, ErrLocked, the system's, or that of ctx.
-func Check(ctx context.Context, path string, o *CheckOptions) (report *CheckReport, err error) {
-	var co CheckOptions
-	if o != nil {
-		co = *o
-	}
-	if co.MaxErrors < 0 {
-		co.MaxErrors = math.MaxInt
-	}
-	options := (&Options{ReadOnly: true, LockTimeout: co.LockTimeout}).withDefaults()
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
-			if !pager.IsFault(r) {
-				panic(r)
-			}
-			err = errs.At(path, "check", errors.New("the system could not read the file: I/O error, or it was cut short"))
-		}
-	}()
-	found, err := recovery.Check(ctx, recovery.Options{OpenOptions: pager.OpenOptions{
-		Disk: pager.OS(), Path: path, ReadOnly: true, LockTimeout: options.LockTimeout, AllowNetwork: true, Geometry: pager.DefaultGeometry(),
-	}}, recovery.CheckOptions{Quick: co.Quick, MaxErrors: co.MaxErrors, Progress: co.Progress})
-	out := &CheckReport{Path: path}
-	var damage *CorruptError
-	if errors.As(err, &damage) { // not even the open succeeds
-		out.Findings = []Finding{{Structure: "open", Page: damage.Page, Offset: damage.Offset, Reason: damage.Reason}}
-		return out, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	out.ClosedCleanly, out.Recovery = found.Report.Clean, recoveryStats(&found.Report)
-	out.Keys, out.Tombstones, out.Records = found.Keys, found.Tombstones, found.Records
-	out.Segments, out.IndexPages, out.FreePages = found.Segments, found.IndexPages, found.FreePages
-	for _, f := range found.Findings {
-		out.Findings = append(out.Findings, Finding(f))
-	}
-	out.OK = len(out.Findings) == 0
-	return out, nil
 }

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 
@@ -56,13 +55,7 @@ func (x *Index) Bytes() uint64 { return x.Pages() * pager.PageSize }
 
 // SecondHash is the hash by which the trie goes on behind the bits of the first: the
 // first 8 bytes of SHA-256 of the file's secret and the key.
-func (x *Index) SecondHash(key []byte) uint64 {
-	h := sha256.New()
-	h.Write(x.HashKey[:])
-	h.Write(key)
-	var sum [sha256.Size]byte
-	return binary.BigEndian.Uint64(h.Sum(sum[:0]))
-}
+func (x *Index) SecondHash(key []byte) uint64 { return SecondHash(x.HashKey, key) }
 
 // corrupt describes damage of an index page.
 func (x *Index) corrupt(page pager.PageNo, format string, args ...any) error {

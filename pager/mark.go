@@ -52,6 +52,25 @@ func (p *Pager) ReadMark(fileSalt uint64) (mark uint64, life uint32, ok bool) {
 	return binary.LittleEndian.Uint64(b[8:]), uint32(binary.LittleEndian.Uint64(b[16:])), true
 }
 
+// Mark is a mark page as it stands.
+type Mark struct {
+	Sum, Want uint64 // the sum in the page, and what it should be
+	Mark      uint64 // LSN
+	Life      uint64
+	Pid       int  // of who opened the file last for writing, as a note says that is never trusted; 0: no note
+	Blank     bool // nothing was ever written there
+}
+
+// ReadMarkPage reads a mark page as bytes, for who looks into a file. b is the page.
+func ReadMarkPage(b []byte, fileSalt uint64) Mark {
+	le := binary.LittleEndian
+	m := Mark{Sum: le.Uint64(b), Want: markSum(b, fileSalt), Mark: le.Uint64(b[8:]), Life: le.Uint64(b[16:])}
+	note := b[noteOffset-int64(MarkPage)*PageSize:][:noteBytes]
+	m.Pid = parseNote(note)
+	m.Blank = m.Sum == 0 && m.Mark == 0 && m.Life == 0 && le.Uint64(b[24:]) == 0
+	return m
+}
+
 // Sign leaves the process id for the message of who finds the file locked, once the map is known to open: an open that
 // is refused changes nothing.
 func (p *Pager) Sign() { writeNote(p.file, os.Getpid()) }
@@ -69,7 +88,11 @@ func readNote(f File) int {
 	if _, err := f.ReadAt(b[:], noteOffset); err != nil {
 		return 0
 	}
-	s, ok := strings.CutPrefix(strings.TrimRight(string(b[:]), "\x00"), "pid ")
+	return parseNote(b[:])
+}
+
+func parseNote(b []byte) int {
+	s, ok := strings.CutPrefix(strings.TrimRight(string(b), "\x00"), "pid ")
 	if !ok {
 		return 0
 	}

@@ -147,6 +147,17 @@ func decodeMeta(b []byte, which int) (*Meta, error) {
 	if v := le.Uint32(b[16:]); v != FormatVersion {
 		return nil, errs.Join(errs.ErrVersion, fmt.Errorf("format version %d, this program knows %d", v, FormatVersion))
 	}
+	m := MetaFields(b)
+	if m.MustKnow&^KnownFeatures != 0 {
+		return nil, errs.Join(errs.ErrVersion, fmt.Errorf("features %#x, this program knows %#x", m.MustKnow, KnownFeatures))
+	}
+	return m, m.plausible(le.Uint32(b[20:]))
+}
+
+// MetaFields reads the fields of a meta page as they stand, whatever its sum says: for who looks into a damaged file. b has
+// a sector at least.
+func MetaFields(b []byte) *Meta {
+	le := binary.LittleEndian
 	m := &Meta{
 		MustKnow: le.Uint32(b[24:]), MayIgnore: le.Uint32(b[28:]), FileSalt: le.Uint64(b[48:]),
 		Number: le.Uint64(b[72:]), Epoch: le.Uint32(b[80:]), Life: le.Uint32(b[84:]), Pages: le.Uint64(b[88:]),
@@ -162,10 +173,7 @@ func decodeMeta(b []byte, which int) (*Meta, error) {
 	}
 	copy(m.UUID[:], b[32:])
 	copy(m.HashKey[:], b[56:])
-	if m.MustKnow&^KnownFeatures != 0 {
-		return nil, errs.Join(errs.ErrVersion, fmt.Errorf("features %#x, this program knows %#x", m.MustKnow, KnownFeatures))
-	}
-	return m, m.plausible(le.Uint32(b[20:]))
+	return m
 }
 
 // maxUnits bounds the number of units, and with it the memory that opening a file takes.
@@ -229,6 +237,12 @@ func ReadMetas(f File) (MetaPair, error) {
 	}
 	return pair, nil
 }
+
+// DecodeMeta reads meta page which (0 or 1) and says what is wrong with it, without a look for a flipped bit. b is the page.
+func DecodeMeta(b []byte, which int) (*Meta, error) { return decodeMeta(b, which) }
+
+// MetaSum is the sum that meta page which (0 or 1) should have. b has a sector at least.
+func MetaSum(b []byte, which int) uint64 { return metaSum(b, which) }
 
 // mend looks for a flipped bit in meta page i, which does not hold.
 func (p *MetaPair) mend(b []byte, i int) {

@@ -28,6 +28,19 @@ type retiredView struct {
 	generation uint64
 }
 
+// MapReadOnly maps the first size bytes of a file for reading, and no more: for who looks at a file without opening the
+// map in it. A fault at an address of it is the caller's to guard against (IsFault). Unmap gives it back.
+func MapReadOnly(f File, size int64) (*View, error) {
+	m, err := f.Map(MapOptions{Reserve: size, Least: size, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", size, err)
+	}
+	return &View{m: m, r: m.Read(), size: uint64(m.Size())}, nil
+}
+
+// Unmap gives the address space of a view from MapReadOnly back. Nothing may touch it afterwards.
+func (v *View) Unmap() error { return v.m.Unmap() }
+
 // Pager owns one open file.
 type Pager struct {
 	Geo  Geometry

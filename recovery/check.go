@@ -5,26 +5,64 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cespare/xxhash/v2"
-
-	"github.com/mapfile-db/mapfile/index"
 	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
+// The structures that a check judges, each of which gets a verdict, in this order.
+const (
+	StructureMeta0     = "meta page 0"
+	StructureMeta1     = "meta page 1"
+	StructureMark      = "mark page"
+	StructureImages    = "images"
+	StructureTable     = "segment table"
+	StructureLog       = "log"
+	StructureDirectory = "directory pages"
+	StructureBucket    = "buckets"
+	StructureRecord    = "records"
+	StructureCount     = "counts"
+	StructureAccount   = "account of pages"
+)
+
+var structures = []string{StructureMeta0, StructureMeta1, StructureMark, StructureImages, StructureTable, StructureLog,
+	StructureDirectory, StructureBucket, StructureRecord, StructureCount, StructureAccount}
+
 // Finding is one thing that does not hold.
 type Finding struct {
-	Structure string // meta, free space, index, record, log, count
+	Structure string // see above
 	Page      uint64
 	Offset    int64 // in bytes, 0 where only the page is known
 	Reason    string
+	Flipped   bool // one bit: an open for writing mends it
+}
+
+// Judgement says whether a structure was judged, and how.
+type Judgement string
+
+// The judgements.
+const (
+	Holds   Judgement = "ok"
+	Damaged Judgement = "damaged"
+	Skipped Judgement = "not judged"
+)
+
+// Verdict is the verdict on one structure.
+type Verdict struct {
+	Structure string
+	Judgement Judgement
+	Judged    uint64 // pages, records, segments or numbers that were looked at
+	Unjudged  uint64 // of these, as far as they are counted elsewhere, that could not be reached
+	Note      string // why it was not judged, or not wholly
 }
 
 // CheckReport is the verdict of a check.
 type CheckReport struct {
 	Report     Report
+	Opens      bool  // else Refused says why an open would refuse the file
+	Refused    error // damage
 	Metas      pager.MetaPair
+	Verdicts   []Verdict
 	Keys       uint64 // live keys found by walking the index
 	Tombstones uint64
 	Records    uint64 // in all segments, superseded ones included
@@ -32,11 +70,12 @@ type CheckReport struct {
 	IndexPages uint64
 	FreePages  uint64
 	Findings   []Finding
+	Stopped    bool // as many errors were found as were asked for: there may be more
 }
 
 // CheckOptions say how thorough a check is.
 type CheckOptions struct {
-	Quick     bool                       // meta pages, free space and the part of the log that open replays; not the index and not the records
+	Quick     bool                       // meta pages, mark page, free space, segment table and the part of the log that open replays; not the index and not the records
 	MaxErrors int                        // stop after so many findings; 0: 100
 	Progress  func(done, total uint64)   // bytes looked at
 	Visit     func(r *tail.Record) error // called for each live record, if not nil
@@ -48,113 +87,167 @@ var errEnough = errors.New("enough errors found")
 // checker is one check.
 type checker struct {
 	ctx         context.Context
-	s           *State
+	raw         *Raw
+	s           *State // nil where the map does not open
 	o           CheckOptions
 	out         *CheckReport
+	verdicts    map[string]*Verdict
+	recovered   bool            // the part of the log behind the checkpoint was replayed
+	broken      map[uint64]bool // positions of records, and numbers of index pages, that were reported (no record lies as low as a page number)
 	done, total uint64
 	steps       int
+	mendWork    uint64
 }
 
-// Check opens a map read-only, as open would recover it, in private memory, and looks at
-// everything. It writes nothing. The error is that of an open which fails, or of ctx; what does not
-// hold in a map that opens is in the report.
+// Check looks at everything in a map, as open would recover it, in private memory. Of a map that does not open it judges what can be judged. It
+// writes nothing. What does not hold is in the report; the error says why there is no verdict: ErrNotMapfile of a file in
+// which there is no trace of a map, ErrVersion, ErrLocked, the system's, or that of ctx.
 func Check(ctx context.Context, o Options, co CheckOptions) (*CheckReport, error) {
 	o.ReadOnly = true
 	if co.MaxErrors <= 0 {
 		co.MaxErrors = 100
 	}
-	f, err := pager.Open(o.OpenOptions)
+	raw, err := OpenRaw(o.OpenOptions)
 	if err != nil {
 		return nil, err
 	}
-	s, err := openState(&o, f)
-	if err != nil {
-		_ = f.File.Close() // what went wrong before matters
-		return nil, errs.At(f.Path, "open", err)
-	}
-	c := &checker{ctx: ctx, s: s, o: co, out: &CheckReport{Metas: f.Metas}}
-	err = c.run(&o)
-	c.out.Report = s.Report
-	if err == nil {
-		err = c.mended()
-	}
+	c := newChecker(ctx, co)
+	c.raw, c.out.Metas = raw, raw.Metas
+	err = raw.Guard(func() error { return c.run(&o) })
 	if errors.Is(err, errEnough) {
-		err = nil
+		c.out.Stopped, err = true, nil
 	}
-	return c.out, errs.At(f.Path, "check", errors.Join(err, s.Close()))
+	for _, name := range structures {
+		c.out.Verdicts = append(c.out.Verdicts, *c.verdicts[name])
+	}
+	if c.s != nil {
+		err = errors.Join(err, c.s.Close())
+	}
+	return c.out, errs.At(raw.Path, "check", errors.Join(err, raw.Close()))
 }
 
-// mended notes the single flipped bits that were taken back in private memory: in the file they are still wrong.
-func (c *checker) mended() error {
-	flips, _ := c.s.P.Mended()
-	for _, f := range flips {
-		if err := c.found(f.What, f.Off/pager.PageSize, int64(f.Off), "one bit is flipped: an open for writing mends it"); err != nil {
-			return err
-		}
+func newChecker(ctx context.Context, o CheckOptions) *checker {
+	c := &checker{ctx: ctx, o: o, out: &CheckReport{}, verdicts: map[string]*Verdict{}, broken: map[uint64]bool{}}
+	for _, name := range structures {
+		c.verdicts[name] = &Verdict{Structure: name, Judgement: Skipped}
 	}
-	return nil
+	return c
 }
 
 func (c *checker) run(o *Options) error {
-	for i, reason := range c.out.Metas.Reason {
-		if reason != nil {
-			if err := c.found("meta", uint64(i), 0, reason.Error()); err != nil {
-				return err
-			}
-		}
-	}
-	if failed := (*unread)(nil); errors.As(c.s.Report.FellBack, &failed) {
+	if failed := (*unread)(nil); errors.As(c.raw.FellBack, &failed) {
 		return failed.error // no verdict
 	}
-	if c.s.Report.FellBack != nil {
-		if err := c.found("meta", 0, 0, c.s.Report.FellBack.Error()); err != nil {
-			return err
-		}
+	if err := c.fixedPages(); err != nil {
+		return err
 	}
-	c.out.FreePages = c.s.Free.FreePages()
-	c.total = c.s.Index.Bytes()
-	for _, g := range c.s.Tail.Segments() {
+	if err := c.images(); err != nil {
+		return err
+	}
+	if err := c.open(o); err != nil {
+		return err
+	}
+	if c.s == nil {
+		return c.unopened()
+	}
+	if err := c.opened(o); err != nil {
+		return err
+	}
+	return c.mended()
+}
+
+// open opens the map in private memory. Where it is refused because of damage c.s stays nil.
+func (c *checker) open(o *Options) error {
+	f, err := pager.Open(o.OpenOptions)
+	if err != nil {
+		return err
+	}
+	s, err := openState(o, f)
+	if err == nil {
+		c.s, c.out.Opens = s, true
+		return nil
+	}
+	_ = f.File.Close() // what went wrong before matters
+	err = errs.At(f.Path, "open", err)
+	if !errors.Is(err, errs.ErrCorrupt) && !errors.Is(err, errs.ErrNotMapfile) {
+		return err
+	}
+	c.out.Refused = err
+	return nil
+}
+
+func (c *checker) opened(o *Options) error {
+	s := c.s
+	c.out.FreePages = s.Free.FreePages()
+	c.total = s.Index.Bytes()
+	for _, g := range s.Tail.Segments() {
 		c.total += g.Used
 	}
+	if err := c.table(); err != nil {
+		return err
+	}
 	// Free space belongs to the state of the checkpoint, before the tail is replayed.
-	if err := c.s.Account(); err != nil {
-		if err := c.account(err); err != nil {
-			return err
-		}
+	if err := c.account(); err != nil {
+		return err
 	}
-	if err := c.s.guardedRecover(o); err != nil {
-		return c.damage("log", err)
+	if err := c.replayed(o); err != nil {
+		return err
 	}
-	for _, at := range c.s.Report.Damaged {
-		if err := c.found("record", at/pager.PageSize, int64(at), "the value of a record of the tail is damaged"); err != nil {
-			return err
-		}
-	}
-	c.out.Segments, c.out.IndexPages = uint64(len(c.s.Tail.Segments())), c.s.Index.Pages()
+	c.out.Report = s.Report
+	c.out.Segments, c.out.IndexPages = uint64(len(s.Tail.Segments())), s.Index.Pages()
 	if c.o.Quick {
+		for _, name := range []string{StructureDirectory, StructureBucket, StructureRecord, StructureCount} {
+			c.verdicts[name].Note = "a quick check leaves it out"
+		}
 		return nil
 	}
 	if err := c.index(); err != nil {
 		return err
 	}
-	return c.log()
+	return c.records()
 }
 
-// account notes what the account of pages found. Damage of the index, which it walks, is found again where the index is checked.
-func (c *checker) account(err error) error {
-	var e *errs.CorruptError
-	switch {
-	case !errors.As(err, &e):
-		return c.found("free space", 0, 0, err.Error())
-	case c.o.Quick:
-		return c.damage("index", err)
+// replayed recovers the state as an open would.
+func (c *checker) replayed(o *Options) error {
+	v := c.holds(StructureLog, 0)
+	err := c.s.guardedRecover(o)
+	c.recovered = err == nil
+	v.Judged = c.s.Report.Records
+	if err != nil {
+		v.Note = "it could not be replayed: what follows is the state of the checkpoint"
+		c.out.Opens, c.out.Refused = false, err
+		structure := StructureLog
+		var e *errs.CorruptError
+		if errors.As(err, &e) && e.Structure == "index" {
+			structure = StructureBucket
+			c.broken[e.Page] = true
+		}
+		return c.damage(structure, err)
+	}
+	for _, at := range c.s.Report.Damaged {
+		c.broken[at] = true
+		c.holds(StructureRecord, 0)
+		if err := c.found(Finding{Structure: StructureRecord, Page: at / pager.PageSize, Offset: int64(at), Reason: "the value of a record of the tail is damaged"}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
+// holds notes that n things of a structure were looked at; damage may yet be found.
+func (c *checker) holds(structure string, n uint64) *Verdict {
+	v := c.verdicts[structure]
+	v.Judged += n
+	if v.Judgement == Skipped {
+		v.Judgement = Holds
+	}
+	return v
+}
+
 // found notes something that does not hold.
-func (c *checker) found(structure string, page uint64, offset int64, reason string) error {
-	c.out.Findings = append(c.out.Findings, Finding{structure, page, offset, reason})
+func (c *checker) found(f Finding) error {
+	c.verdicts[f.Structure].Judgement = Damaged
+	c.out.Findings = append(c.out.Findings, f)
 	if len(c.out.Findings) >= c.o.MaxErrors {
 		return errEnough
 	}
@@ -165,9 +258,40 @@ func (c *checker) found(structure string, page uint64, offset int64, reason stri
 func (c *checker) damage(structure string, err error) error {
 	var e *errs.CorruptError
 	if errors.As(err, &e) {
-		return c.found(structure, e.Page, e.Offset, e.Reason)
+		return c.found(Finding{Structure: structure, Page: e.Page, Offset: e.Offset, Reason: e.Reason})
 	}
 	return err
+}
+
+// mended notes the single flipped bits that were taken back in private memory: in the file they are still wrong.
+func (c *checker) mended() error {
+	flips, _ := c.s.P.Mended()
+	for _, f := range flips {
+		structure := structureOf(f)
+		if structure == StructureDirectory && c.raw.Page(pager.PageNo(f.Off / pager.PageSize))[8] != 1 {
+			structure = StructureBucket
+		}
+		c.holds(structure, 0)
+		if err := c.found(Finding{structure, f.Off / pager.PageSize, int64(f.Off), "one bit is flipped: an open for writing mends it", true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// structureOf is the structure that a flipped bit lies in; any index page counts as a directory.
+func structureOf(f pager.Flip) string {
+	switch f.What {
+	case "meta":
+		return fmt.Sprintf("meta page %d", f.Off/pager.PageSize)
+	case "mark":
+		return StructureMark
+	case "images":
+		return StructureImages
+	case "index":
+		return StructureDirectory
+	}
+	return StructureRecord
 }
 
 // step counts bytes looked at and looks at the context now and then.
@@ -180,93 +304,4 @@ func (c *checker) step(bytes uint64) error {
 		c.o.Progress(min(c.done, c.total), c.total)
 	}
 	return c.ctx.Err()
-}
-
-// index walks the buckets: each slot must lead to a record of a key that belongs there.
-func (c *checker) index() error {
-	x := c.s.Index
-	var positions []uint64
-	for at, end := (index.Path{}), false; !end; {
-		bucket, after, last, err := x.BucketAt(c.s.Index.Root, at)
-		if err != nil {
-			// The rest of the order of hashes behind a damaged page is not reached.
-			return c.damage("index", err)
-		}
-		positions = x.Positions(positions[:0], bucket)
-		for _, p := range positions {
-			if err := c.slot(bucket, p); err != nil {
-				return err
-			}
-		}
-		if err := c.step(pager.PageSize); err != nil {
-			return err
-		}
-		at, end = after, last
-	}
-	if c.out.Keys != c.s.Keys || c.out.Tombstones != c.s.Tombstones {
-		return c.found("count", 0, 0, fmt.Sprintf("%d keys and %d tombstones are there, %d and %d were counted", c.out.Keys, c.out.Tombstones, c.s.Keys, c.s.Tombstones))
-	}
-	return nil
-}
-
-// slot checks the record behind one slot.
-func (c *checker) slot(bucket, position uint64) error {
-	var r tail.Record
-	if err := c.s.Record(position, &r, true); err != nil {
-		return c.damage("record", err)
-	}
-	home, hash, err := c.s.Index.Find(c.s.Index.Root, xxhash.Sum64(r.Key), r.Key, true)
-	if err != nil {
-		return c.damage("index", err)
-	}
-	reached := home == bucket
-	for probe := c.s.Index.Probe(home, hash); reached; {
-		p, ok := probe.Next()
-		if reached = ok; p == position {
-			break
-		}
-	}
-	if !reached {
-		return c.found("index", bucket/pager.PageSize, int64(position), "a slot leads to a record whose key does not belong there")
-	}
-	if !r.ValueHolds(r.Value) {
-		return c.found("record", position/pager.PageSize, int64(position), "the sum of the record does not hold: its value is damaged")
-	}
-	if r.Kind == tail.KindDelete {
-		c.out.Tombstones++
-		return nil
-	}
-	c.out.Keys++
-	if c.o.Visit != nil {
-		return c.o.Visit(&r)
-	}
-	return nil
-}
-
-// log reads every segment from its first record to its end.
-func (c *checker) log() error {
-	v := c.s.P.View()
-	for _, g := range c.s.Tail.Segments() {
-		if _, ok := tail.ReadSegment(v, g.Start, c.s.P.Pages()*pager.PageSize, c.s.meta.UUID); !ok {
-			if err := c.found("log", uint64(g.Start), 0, "neither copy of the segment's header holds"); err != nil {
-				return err
-			}
-		}
-		for at, end := g.Base()+tail.SegmentHeader, g.Base()+g.Used; at < end; {
-			var r tail.Record
-			if !tail.ParseHeader(v, at, g.Salt, g.End(), &r) {
-				if err := c.found("log", at/pager.PageSize, int64(at), "the header sum of a record does not hold"); err != nil {
-					return err
-				}
-				at = tail.NextRecord(v, at, g.Salt, end)
-				continue
-			}
-			c.out.Records++
-			if err := c.step(r.Size()); err != nil {
-				return err
-			}
-			at += r.Size()
-		}
-	}
-	return nil
 }

@@ -13,10 +13,11 @@ func (s *State) Verify() error {
 	if err := s.Account(); err != nil {
 		return err
 	}
-	c := &checker{ctx: context.Background(), s: s, o: CheckOptions{MaxErrors: 1}, out: &CheckReport{}}
+	c := newChecker(context.Background(), CheckOptions{MaxErrors: 1})
+	c.s, c.recovered = s, true
 	err := c.index()
 	if err == nil {
-		err = c.log()
+		err = c.records()
 	}
 	for _, f := range c.out.Findings {
 		err = cmp.Or(err, errEnough)

@@ -96,7 +96,7 @@ func readHeader(v *pager.View, start pager.PageNo, copy, limit uint64) (s Segmen
 	}
 	b := v.Bytes(at, pager.SectorSize)
 	le := binary.LittleEndian
-	if string(b[8:16]) != segmentMagic || le.Uint64(b) != xxhash.Sum64(b[8:]) {
+	if !headerHolds(b) {
 		return s, uuid, false
 	}
 	s = Segment{
@@ -109,6 +109,21 @@ func readHeader(v *pager.View, start pager.PageNo, copy, limit uint64) (s Segmen
 	// Close may have given the pages behind the last record back.
 	s.Pages = uint32(min(uint64(s.Pages), (limit+pager.PageSize-1)/pager.PageSize-uint64(start)))
 	return s, [16]byte(b[16:32]), true
+}
+
+// HeaderCopies counts the copies of a segment's header, in its first bytes, whose sum holds.
+func HeaderCopies(b []byte) (n int) {
+	for at := 0; at < SegmentHeader; at += pager.SectorSize {
+		if c := b[at : at+pager.SectorSize]; headerHolds(c) {
+			n++
+		}
+	}
+	return n
+}
+
+// headerHolds reports whether one copy of a header is whole.
+func headerHolds(b []byte) bool {
+	return string(b[8:16]) == segmentMagic && binary.LittleEndian.Uint64(b) == xxhash.Sum64(b[8:])
 }
 
 // Table knows the segments in use. Looking up a salt is for any goroutine; the rest

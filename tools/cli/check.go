@@ -12,7 +12,10 @@ import (
 type checkReport struct {
 	Path          string          `json:"path"`
 	OK            bool            `json:"ok"`
+	Opens         bool            `json:"opens"`
+	Refused       string          `json:"refused,omitempty"` // why it does not open
 	ClosedCleanly bool            `json:"closed_cleanly"`
+	Verdicts      []verdictReport `json:"verdicts"`
 	Keys          uint64          `json:"keys"`
 	Tombstones    uint64          `json:"tombstones"`
 	Records       uint64          `json:"records"`
@@ -21,6 +24,15 @@ type checkReport struct {
 	FreePages     uint64          `json:"free_pages"`
 	Recovery      recoveryReport  `json:"recovery"`
 	Findings      []findingReport `json:"findings"` // [] where all is well
+	Stopped       bool            `json:"stopped"`  // there may be more
+}
+
+type verdictReport struct {
+	Structure string `json:"structure"`
+	Judgement string `json:"judgement"` // ok, damaged, not judged
+	Judged    uint64 `json:"judged"`
+	Unjudged  uint64 `json:"unjudged"`
+	Note      string `json:"note,omitempty"`
 }
 
 type findingReport struct {
@@ -28,22 +40,55 @@ type findingReport struct {
 	Page      uint64 `json:"page"`
 	Offset    int64  `json:"offset"` // of the file
 	Reason    string `json:"reason"`
+	Flipped   bool   `json:"flipped"` // one bit, which an open for writing takes back
 }
+
+// checkError is the damage that a check found.
+type checkError struct {
+	path   string
+	report *mapfile.CheckReport
+}
+
+func (e *checkError) Error() string {
+	if n := len(e.report.Findings); n > 0 {
+		more := ""
+		if e.report.Stopped {
+			more = " and perhaps more"
+		}
+		return fmt.Sprintf("mapfile: %s: damaged: %d findings%s", e.path, n, more)
+	}
+	return fmt.Sprintf("mapfile: %s: damaged: %s", e.path, e.report.Refused)
+}
+
+func (e *checkError) Unwrap() error { return mapfile.ErrCorrupt }
 
 func (a *app) checkCmd() *cobra.Command {
 	var quick bool
 	var maxErrors int
 	cmd := &cobra.Command{
 		Use:   "check FILE",
-		Short: "Verify the whole map and print a verdict; exit code 3 on damage",
-		Args:  cobra.ExactArgs(1),
+		Short: "Verify the map and print a verdict on each of its structures; exit code 3 on damage",
+		Long: "Verify the map as an open would recover it, in private memory, and print a verdict on each\n" +
+			"of its structures and the counts. The file is not changed. A map that was not closed is no damaged\n" +
+			"map. Behind a damaged page the check goes on, and says how much it could not reach. Where no\n" +
+			"meta page opens the map, its records are judged by the segments' own headers.\n\n" +
+			"The last line is the verdict: ok, with exit code 0, or damaged, with exit code 3; the message on\n" +
+			"stderr then ends with the command to run next.",
+		Example: "  mapfile check fruit.map\n  mapfile check --quick --json fruit.map",
+		Args:    cobra.ExactArgs(1),
 	}
 	asJSON := addJSONFlag(cmd)
-	cmd.Flags().BoolVar(&quick, "quick", false, "verify the structure, not every record")
+	cmd.Flags().BoolVar(&quick, "quick", false, "read the meta pages, the free space and the log that an open replays, not the index and every record")
 	cmd.Flags().IntVar(&maxErrors, "max-errors", 100, "stop after so many findings; 0: never")
 	cmd.RunE = a.onFile(0, func(cmd *cobra.Command, args []string) error {
-		bar := a.newProgress(cmd, "checking", unitEntries, 0)
-		rep, err := mapfile.Check(cmd.Context(), args[0], &mapfile.CheckOptions{Quick: quick, MaxErrors: maxErrors, Progress: bar.set})
+		if maxErrors < 0 {
+			return usageError(cmd, fmt.Errorf("--max-errors must not be negative"))
+		}
+		if maxErrors == 0 {
+			maxErrors = -1 // the library's word for never
+		}
+		bar := a.newProgress(cmd, "checking", unitBytes, 0)
+		rep, err := mapfile.Check(cmd.Context(), args[0], &mapfile.CheckOptions{Quick: quick, MaxErrors: maxErrors, Progress: bar.set, LockTimeout: a.options(cmd).LockTimeout})
 		bar.finish()
 		if err != nil {
 			return err
@@ -52,7 +97,7 @@ func (a *app) checkCmd() *cobra.Command {
 			return err
 		}
 		if !rep.OK {
-			return fmt.Errorf("mapfile: %s: %w: %d findings", args[0], unprefixed{mapfile.ErrCorrupt}, len(rep.Findings))
+			return &checkError{args[0], rep}
 		}
 		return nil
 	})
@@ -61,35 +106,71 @@ func (a *app) checkCmd() *cobra.Command {
 
 func newCheckReport(c *mapfile.CheckReport) *checkReport {
 	r := &checkReport{
-		Path: c.Path, OK: c.OK, ClosedCleanly: c.ClosedCleanly,
+		Path: c.Path, OK: c.OK, Opens: c.Opens, Refused: c.Refused, ClosedCleanly: c.ClosedCleanly,
 		Keys: c.Keys, Tombstones: c.Tombstones, Records: c.Records, Segments: c.Segments,
 		IndexPages: c.IndexPages, FreePages: c.FreePages,
-		Recovery: newRecoveryReport(c.Recovery), Findings: []findingReport{},
+		Recovery: newRecoveryReport(c.Recovery), Findings: []findingReport{}, Stopped: c.Stopped,
 	}
 	for _, f := range c.Findings {
-		r.Findings = append(r.Findings, findingReport{f.Structure, f.Page, f.Offset, f.Reason})
+		r.Findings = append(r.Findings, findingReport(f))
+	}
+	for _, v := range c.Verdicts {
+		r.Verdicts = append(r.Verdicts, verdictReport(v))
 	}
 	return r
 }
 
 func (r *checkReport) lines() []line {
-	lines := []line{
-		{"file", r.Path},
-		{"closed cleanly", yesNo(r.ClosedCleanly)},
-		{"keys", formatCount(r.Keys)},
-		{"tombstones", formatCount(r.Tombstones)},
-		{"records", formatCount(r.Records)},
-		{"segments", formatCount(r.Segments)},
-		{"index pages", formatCount(r.IndexPages)},
-		{"free pages", formatCount(r.FreePages)},
+	lines := []line{{"file", r.Path}}
+	if r.Opens {
+		lines = append(lines, line{"closed cleanly", yesNo(r.ClosedCleanly)})
+	} else {
+		lines = append(lines, line{"opens", "no: " + r.Refused})
 	}
-	lines = append(lines, r.Recovery.lines()...)
+	lines = append(lines,
+		line{"keys", formatCount(r.Keys)},
+		line{"tombstones", formatCount(r.Tombstones)},
+		line{"records", formatCount(r.Records)},
+		line{"segments", formatCount(r.Segments)},
+		line{"index pages", formatCount(r.IndexPages)},
+		line{"free pages", formatCount(r.FreePages)},
+	)
+	if r.Opens {
+		lines = append(lines, r.Recovery.lines()...)
+	}
+	for _, v := range r.Verdicts {
+		lines = append(lines, line{v.Structure, v.text()})
+	}
 	for _, f := range r.Findings {
-		lines = append(lines, line{"damaged " + f.Structure, fmt.Sprintf("page %d, offset %d: %s", f.Page, f.Offset, f.Reason)})
+		lines = append(lines, line{"damage in " + f.Structure, f.text()})
+	}
+	if r.Stopped {
+		lines = append(lines, line{"stopped", "after as many findings as were asked for"})
 	}
 	verdict := "ok"
 	if !r.OK {
 		verdict = "damaged"
 	}
 	return append(lines, line{"verdict", verdict})
+}
+
+func (v verdictReport) text() string {
+	text := v.Judgement
+	if v.Judgement != "not judged" {
+		text += ", " + formatCount(v.Judged) + " judged"
+	}
+	if v.Unjudged > 0 {
+		text += ", " + formatCount(v.Unjudged) + " not judged"
+	}
+	if v.Note != "" {
+		text += ": " + v.Note
+	}
+	return text
+}
+
+func (f findingReport) text() string {
+	if f.Offset == 0 {
+		return fmt.Sprintf("page %d: %s", f.Page, f.Reason)
+	}
+	return fmt.Sprintf("page %d, offset %d: %s", f.Page, f.Offset, f.Reason)
 }

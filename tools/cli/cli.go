@@ -75,6 +75,7 @@ func newApp(opts *Options) *app {
 	flags.BoolVar(&a.allowNetwork, "allow-network", false, "open a map on a network file system all the same")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell on stderr what recovery does")
 	a.root.AddCommand(a.demoCmd(), a.demoChildCmd(), a.infoCmd(), a.statsCmd(), a.checkCmd(), a.recoverCmd(), a.salvageCmd(), a.diffCmd(),
+		a.pagesCmd(), a.pageCmd(), a.logCmd(), a.locateCmd(), a.surgeryCmd(), a.crashtestCmd(), a.crashtestChildCmd(),
 		a.getCmd(), a.putCmd(), a.deleteCmd(), a.keysCmd(), a.dumpCmd(), a.loadCmd(), a.importCmd(), a.versionCmd())
 	a.finishTree(a.root)
 	return a

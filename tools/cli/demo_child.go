@@ -52,40 +52,45 @@ func (a *app) demoChildCmd() *cobra.Command {
 	return cmd
 }
 
-// putForever runs the writers of the course, each from its step in next, until
-// one of them fails or ctx is done.
+// putForever runs the writers of the course, each from its step in next, until one of them fails or ctx is done.
 func putForever(ctx context.Context, db *mapfile.DB, src *source, next []int, log io.Writer) error {
+	return forEver(ctx, next, func(_ context.Context, writer, step int) error { return putStep(db, src, writer, step, log) })
+}
+
+// forEver calls do with each writer's steps, from that in next on, in a goroutine for each writer, until one fails or ctx
+// is done.
+func forEver(ctx context.Context, next []int, do func(ctx context.Context, writer, step int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var writers sync.WaitGroup
 	for writer, step := range next {
-		writers.Go(func() { cancel(putSteps(ctx, db, src, writer, step, log)) })
+		writers.Go(func() {
+			for ; ctx.Err() == nil; step++ {
+				if err := do(ctx, writer, step); err != nil {
+					cancel(err)
+				}
+			}
+		})
 	}
 	writers.Wait()
 	return context.Cause(ctx)
 }
 
-// putSteps puts the files of one writer. Each line of the log is one write,
-// shorter than what a pipe takes whole, so that a kill cuts none in two and the
-// writers' lines do not mix.
-func putSteps(ctx context.Context, db *mapfile.DB, src *source, writer, step int, log io.Writer) error {
-	c := newCourse(len(src.files))
-	for ; ctx.Err() == nil; step++ {
-		file, generation := c.at(writer, step)
-		content, err := src.read(file)
-		if err != nil {
-			return err
-		}
-		content = append(content, suffix(generation)...)
-		if _, err := fmt.Fprintln(log, wordBegin, writer, step); err != nil {
-			return err
-		}
-		if err := db.Put([]byte(src.files[file].name), content); err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintln(log, wordDone, writer, step); err != nil {
-			return err
-		}
+// putStep puts one file. Each line of the log is one write, shorter than what a pipe takes whole, so that a kill cuts none
+// in two and the writers' lines do not mix.
+func putStep(db *mapfile.DB, src *source, writer, step int, log io.Writer) error {
+	file, generation := newCourse(len(src.files)).at(writer, step)
+	content, err := src.read(file)
+	if err != nil {
+		return err
 	}
-	return ctx.Err()
+	content = append(content, suffix(generation)...)
+	if _, err := fmt.Fprintln(log, wordBegin, writer, step); err != nil {
+		return err
+	}
+	if err := db.Put([]byte(src.files[file].name), content); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(log, wordDone, writer, step)
+	return err
 }

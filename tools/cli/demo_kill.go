@@ -1,14 +1,10 @@
 package cli
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -46,54 +42,13 @@ func (d *demo) runChild(ctx context.Context, mode string, life time.Duration, en
 	if err != nil {
 		return childLife{}, err
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	log, err := cmd.StdoutPipe()
+	l := d.ledger
+	puts, written := l.puts, l.bytes
+	wrote, err := (&victim{cmd: cmd, life: life, note: l.note, enough: func() bool { return l.puts > puts && enough() }}).run(ctx)
 	if err != nil {
 		return childLife{}, err
 	}
-	if err := cmd.Start(); err != nil {
-		return childLife{}, err
-	}
-	var killed atomic.Bool
-	kill := func() {
-		killed.Store(true)
-		_ = cmd.Process.Kill() // an error: it is dead already, as Wait tells
-	}
-	defer context.AfterFunc(ctx, kill)()
-	lived, noteErr := d.follow(bufio.NewScanner(log), kill, life, enough)
-	// A signal leaves no exit code.
-	if err := cmd.Wait(); err != nil && (!killed.Load() || cmd.ProcessState.ExitCode() >= 0) {
-		return lived, first(ctx.Err(), &childError{cmd.ProcessState.ExitCode(), strings.TrimSpace(stderr.String())})
-	}
-	return lived, first(ctx.Err(), noteErr)
-}
-
-// follow reads the child's log to its end and sees to the kill.
-func (d *demo) follow(log *bufio.Scanner, kill func(), life time.Duration, enough func() bool) (childLife, error) {
-	l := d.ledger
-	puts, written, start := l.puts, l.bytes, time.Time{}
-	doom := time.AfterFunc(longestSilence, kill)
-	defer func() { doom.Stop() }()
-	chosen := false
-	for log.Scan() {
-		if start.IsZero() {
-			start = time.Now()
-			doom.Reset(life)
-		}
-		if err := l.note(log.Text()); err != nil {
-			kill()
-			return childLife{}, err
-		}
-		if !chosen && l.puts > puts && enough() {
-			chosen = true
-			doom.Reset(rand.N(longestPause))
-		}
-	}
-	if start.IsZero() {
-		return childLife{}, fmt.Errorf("the child wrote nothing")
-	}
-	return childLife{l.puts - puts, l.bytes - written, time.Since(start), l.inFlight()}, log.Err()
+	return childLife{l.puts - puts, l.bytes - written, wrote, l.inFlight()}, nil
 }
 
 func joinInts(ints []int) string {

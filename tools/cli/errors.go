@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -94,63 +93,6 @@ func (e replaceCause) Error() string {
 }
 
 func (e replaceCause) Unwrap() error { return e.err }
-
-// next is the command to run after err happened to the map at path, or "".
-func (a *app) next(cmd *cobra.Command, path string, err error) string {
-	tool, path := a.root.CommandPath(), quote(path)
-	switch {
-	case errors.Is(err, mapfile.ErrCorrupt) && cmd.Name() == "check":
-		return "cp " + path + " " + path + ".damaged" // before anything writes to it
-	case errors.Is(err, mapfile.ErrCorrupt):
-		return tool + " " + remedy(cmd, path, err)
-	case errors.Is(err, mapfile.ErrFailed):
-		return tool + " recover " + path
-	case errors.Is(err, mapfile.ErrNotMapfile):
-		return "file " + path
-	case errors.Is(err, fs.ErrNotExist) && cmd.Name() == "put" && !cmd.Flags().Changed("create"):
-		return tool + " put --create " + path + " KEY VALUE"
-	case errors.Is(err, errDiffers) && cmd.Name() == "stats":
-		return tool + " check " + path
-	}
-	return ""
-}
-
-// remedy is the verb, with its flags, that helps a damaged map: what is damaged says what recover may have to do besides
-// what it was told. When that is nothing, only salvage is left.
-func remedy(cmd *cobra.Command, path string, err error) string {
-	var damage *mapfile.CorruptError
-	if !errors.As(err, &damage) {
-		return "check " + path
-	}
-	given := func(flag string) bool { return cmd.Name() == "recover" && cmd.Flags().Changed(flag) }
-	rebuild, accept := given("rebuild-index"), given("accept-loss")
-	needRebuild, needAccept := rebuild, accept
-	switch damage.Structure {
-	case "log":
-		needAccept = true
-	case "index":
-		needRebuild = true
-	case "record":
-		if cmd.Name() != "recover" {
-			return "check " + path
-		}
-		needRebuild, needAccept = true, true
-	case "meta":
-	default:
-		return "check " + path
-	}
-	if needRebuild == rebuild && needAccept == accept {
-		return "salvage " + path + " -o " + path + ".salvaged"
-	}
-	verb := "recover"
-	if needRebuild {
-		verb += " --rebuild-index"
-	}
-	if needAccept {
-		verb += " --accept-loss"
-	}
-	return verb + " " + path
-}
 
 // usageError points at the help of cmd; nil stays nil.
 func usageError(cmd *cobra.Command, err error) error {

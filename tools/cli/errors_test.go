@@ -50,10 +50,22 @@ func TestNextCommand(t *testing.T) {
 		{"damage of the index", "recover", "m", &mapfile.CorruptError{Structure: "index"}, "mapfile recover --rebuild-index m"},
 		{"damage of a record", "get", "m", &mapfile.CorruptError{Structure: "record"}, "mapfile check m"},
 		{"damage of a record in a recovery", "recover", "m", &mapfile.CorruptError{Structure: "record"}, "mapfile recover --rebuild-index --accept-loss m"},
-		{"damage of what an open begins with", "recover", "a b", &mapfile.CorruptError{Structure: "meta"}, "mapfile salvage 'a b' -o 'a b'.salvaged"},
-		{"damage found by check", "check", "m", damaged, "cp m m.damaged"},
+		{"damage of what an open begins with", "recover", "a b", &mapfile.CorruptError{Structure: "meta"}, "mapfile salvage 'a b' -o 'a b.salvaged'"},
 		{"failed", "put", "m", mapfile.ErrFailed, "mapfile recover m"},
-		{"no mapfile", "info", "m", mapfile.ErrNotMapfile, "file m"},
+		{"no mapfile", "info", "m", mapfile.ErrNotMapfile, "mapfile check m"},
+		{"no mapfile, says check", "check", "m", mapfile.ErrNotMapfile, "file m"},
+		{"version", "get", "m", mapfile.ErrVersion, "mapfile version"},
+		{"locked", "get", "m", mapfile.ErrLocked, "mapfile info m"},
+		{"replaced", "put", "m", mapfile.ErrReplaced, "ls -li m"},
+		{"full", "put", "m", mapfile.ErrFull, "df -h m"},
+		{"check: one bit", "check", "m", found(true, mapfile.Finding{Structure: "records", Flipped: true}), "mapfile recover m"},
+		{"check: the log", "check", "m", found(false, mapfile.Finding{Structure: "log"}), "mapfile recover --accept-loss m"},
+		{"check: log and index", "check", "m", found(false, mapfile.Finding{Structure: "log"}, mapfile.Finding{Structure: "buckets"}), "mapfile salvage m -o m.salvaged"},
+		{"check: opens not", "check", "a b", found(false, mapfile.Finding{Structure: "images"}), "mapfile salvage 'a b' -o 'a b.salvaged'"},
+		{"check: a bucket that the replay needs", "check", "m", found(false, mapfile.Finding{Structure: "buckets"}), "mapfile recover --rebuild-index m"},
+		{"check: a bucket", "check", "m", found(true, mapfile.Finding{Structure: "buckets"}, mapfile.Finding{Structure: "records"}), "mapfile recover --rebuild-index m"},
+		{"check: a record", "check", "m", found(true, mapfile.Finding{Structure: "records"}, mapfile.Finding{Structure: "mark page", Flipped: true}), "mapfile salvage m -o m.salvaged"},
+		{"check: a meta page", "check", "m", found(true, mapfile.Finding{Structure: "meta page 1"}), "mapfile recover m"},
 		{"no such key", "get", "m", mapfile.ErrNotFound, ""},
 		{"no file to get from", "get", "m", fs.ErrNotExist, ""},
 		{"good", "get", "m", nil, ""},
@@ -68,12 +80,17 @@ func TestNextCommand(t *testing.T) {
 	}
 }
 
+// found is what check answers of damage.
+func found(opens bool, findings ...mapfile.Finding) error {
+	return &checkError{"m", &mapfile.CheckReport{Opens: opens, Findings: findings}}
+}
+
 func TestDamageAndStrangersExitWithThree(t *testing.T) {
 	rows := []struct {
 		name, path, next string
 		verbs            []string
 	}{
-		{"no mapfile", notMapfile(t), "; run: file ", []string{"info", "stats", "check", "recover", "keys", "dump", "get", "put", "delete", "load"}},
+		{"no mapfile", notMapfile(t), "; run: ", []string{"info", "stats", "check", "recover", "keys", "dump", "get", "put", "delete", "load"}},
 		{"damaged", damagedMap(t), "; run: ", []string{"stats", "check", "dump"}},
 	}
 	rest := map[string][]string{"get": {"k"}, "put": {"k", "v"}, "delete": {"k"}}

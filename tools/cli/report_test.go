@@ -75,9 +75,9 @@ func TestReportLines(t *testing.T) {
 	cut := recoveryReport{CutBytes: 1, Damaged: 2, FellBack: "sum"}
 	require.Equal(t, []line{{"damaged values", "2"}, {"newer meta not used", "sum"}}, cut.lines()[5:])
 
-	check := newCheckReport(&mapfile.CheckReport{Path: "m", Findings: []mapfile.Finding{{Structure: "bucket", Page: 9, Offset: 36864, Reason: "sum"}}})
+	check := newCheckReport(&mapfile.CheckReport{Path: "m", Findings: []mapfile.Finding{{Structure: "buckets", Page: 9, Offset: 36864, Reason: "sum"}}})
 	lines := check.lines()
-	require.Equal(t, []line{{"damaged bucket", "page 9, offset 36864: sum"}, {"verdict", "damaged"}}, lines[len(lines)-2:])
+	require.Equal(t, []line{{"damage in buckets", "page 9, offset 36864: sum"}, {"verdict", "damaged"}}, lines[len(lines)-2:])
 
 	info := newInfoReport(&mapfile.Info{Newest: 1, Metas: [2]mapfile.MetaInfo{{Reason: "sum"}, {Valid: true}}})
 	lines = info.lines()

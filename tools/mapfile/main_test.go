@@ -70,7 +70,7 @@ func TestExitCodesAndStreams(t *testing.T) {
 		{"delete", "", []string{"delete", path, "k"}, 0, "", ""},
 		{"keys", "", []string{"keys", path}, 0, "x\n", ""},
 		{"usage", "", []string{"keys"}, 2, "", "; run: mapfile keys --help"},
-		{"no mapfile", "", []string{"get", text, "k"}, 3, "", "; run: file " + text},
+		{"no mapfile", "", []string{"get", text, "k"}, 3, "", "; run: mapfile check " + text},
 	}
 	for _, row := range rows {
 		ok := t.Run(row.name, func(t *testing.T) {
