@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mapfile-db/mapfile/internal/debug"
 	"github.com/mapfile-db/mapfile/internal/simdisk"
 )
 
@@ -183,7 +184,9 @@ func (c *crashRun) leftBehind(seed uint64) {
 		kept := c.disk.Kill()
 		c.point = point + ", cache kept"
 		c.acked = max(acked, c.before)
-		c.settles(kept)
+		if debug.On { // else the simulated disk does not see that the bytes which the cache has are stored again
+			c.settles(kept)
+		}
 		c.verify(kept, 0, 0)
 		c.acked = acked
 		kept.Release()

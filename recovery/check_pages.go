@@ -35,7 +35,10 @@ func (c *checker) fixedPages() error {
 		v.Note = fmt.Sprintf("the log is synced up to %d", mark.Mark)
 	case mark.Blank:
 		v.Note = "it says nothing yet"
-	case !flippedMark(c.raw, m.FileSalt): // else it is reported as mended
+	case flippedMark(c.raw, m.FileSalt): // it is reported as mended
+	case !m.Clean:
+		v.Note = "its sum does not hold, as a power cut may leave it: it says nothing"
+	default:
 		return c.found(Finding{Structure: StructureMark, Page: uint64(pager.MarkPage), Reason: "its sum does not hold: a torn tail is told from damage by the marks in the log alone"})
 	}
 	return nil
