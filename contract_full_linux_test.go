@@ -61,7 +61,11 @@ func init() {
 		set := func(n uint64) error {
 			return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: n, Max: limit.Max})
 		}
-		if err := set(8 << 20); err != nil {
+		most, err := strconv.ParseUint(args[2], 10, 64)
+		if err != nil {
+			return err
+		}
+		if err := set(most); err != nil {
 			return err
 		}
 		if err := fullDisk(args[0], size, func() error { return set(limit.Cur) }); err != nil {
@@ -72,11 +76,18 @@ func init() {
 	}
 }
 
-// TestFileSizeLimit lets a child process write under RLIMIT_FSIZE.
+// TestFileSizeLimit lets a child process write under RLIMIT_FSIZE. The smaller limits are met inside the first unit of the
+// file, where admission once asked for a segment as long as it would like, and deletions were refused.
 func TestFileSizeLimit(t *testing.T) {
-	for _, size := range fullSizes {
-		t.Run(fmt.Sprintf("values of %d bytes", size), func(t *testing.T) {
-			c := startChild(t, "full", newPath(t), strconv.Itoa(size))
+	rows := []struct {
+		limit uint64
+		size  int
+	}{
+		{800 << 10, 200}, {1900 << 10, 4000}, {8 << 20, 100}, {8 << 20, 4000}, {8 << 20, 100000},
+	}
+	for _, row := range rows {
+		t.Run(fmt.Sprintf("%d KiB, values of %d bytes", row.limit>>10, row.size), func(t *testing.T) {
+			c := startChild(t, "full", newPath(t), strconv.Itoa(row.size), strconv.FormatUint(row.limit, 10))
 			require.Equal(t, []string{"good"}, c.rest())
 		})
 	}

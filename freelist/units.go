@@ -44,6 +44,22 @@ func (a *Allocator) ArenaRuns() (out []Run) {
 	return out
 }
 
+// SmallRuns is how many segments of n pages, fewer than a unit, find room in unit 0 as it is now.
+func (a *Allocator) SmallRuns(n uint32) (runs uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b, size := a.sp.bitmap(0), a.sp.size(0)
+	for off := uint32(0); off+n <= size; {
+		if b.count(off, n) == n {
+			runs++
+			off += n
+		} else {
+			off += a.g.SmallPages
+		}
+	}
+	return runs
+}
+
 // CutEnd is the number of pages to which the file can be cut: those up to the
 // last page that is not free, in whole units beyond unit 0 and in multiples of
 // SmallPages inside it.

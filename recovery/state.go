@@ -264,7 +264,13 @@ func (s *State) Admit(records int, bytes, largest uint64, urgency Urgency) error
 		s.credit -= onePages
 		return nil
 	}
-	if err := s.admit(records, bytes, largest, urgency, fits); err != nil {
+	s.Tail.Thrifty = false
+	err := s.admit(records, bytes, largest, urgency, fits)
+	if errors.Is(err, errs.ErrFull) && !fits && s.P.Pages() <= uint64(s.P.Geo.UnitPages) {
+		s.Tail.Thrifty = true // shorter segments may still find room
+		err = s.admit(records, bytes, largest, urgency, fits)
+	}
+	if err != nil {
 		return err
 	}
 	s.credit = 0
@@ -296,6 +302,7 @@ const (
 func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits bool) error {
 	unit := uint64(s.P.Geo.UnitPages)
 	pages, units, run := s.worstIndexPages(records), uint64(0), uint64(1)
+	small, each := uint64(0), uint32(0) // segments in the first unit, and their length
 	if s.P.Pages() > unit {
 		units = s.reserveUnits() * uint64(Upkeep-urgency) / 2
 		// Index pages open units too, but not those kept for the log: checkpoints bring their old copies back. A commit
@@ -306,8 +313,10 @@ func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits 
 	}
 	pages += s.imagePages() + s.reserve()*uint64(Upkeep-urgency)/2
 	if !fits {
-		n, each := s.Tail.NewSegments(records, bytes, largest)
+		var n uint64
+		n, each = s.Tail.NewSegments(records, bytes, largest)
 		if uint64(each) < unit {
+			small = n
 			pages += n * uint64(each)
 		} else {
 			run = (uint64(each) + unit - 1) / unit
@@ -322,6 +331,10 @@ func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits 
 			}
 		case s.Free.FreePages() < pages+units*unit:
 			if err := s.Grow(pages + units*unit - s.Free.FreePages()); err != nil {
+				return err
+			}
+		case small > 0 && s.P.Pages() <= unit && s.Free.SmallRuns(each) < small: // enough pages, and scattered
+			if err := s.Grow(small * uint64(each)); err != nil {
 				return err
 			}
 		case run > 1 && !s.hasRuns(units/run, run):

@@ -36,6 +36,9 @@ type Tail struct {
 	// ByWrite says how records are stored: by pwrite, for commits that will be
 	// synced one by one, or by plain stores into the mapping.
 	ByWrite bool
+	// Thrifty says that new segments in the first unit are to be as short as their first record allows: there is no
+	// room for longer ones.
+	Thrifty bool
 
 	// Padded says that a PAD fills the last block of every commit: nothing is ever stored to a block that
 	// holds durable records, whichever sync made them durable.
@@ -104,6 +107,9 @@ func (t *Tail) segmentPages(size uint64) []uint32 {
 	if t.p.Pages() <= uint64(g.UnitPages) && need < uint64(g.UnitPages) {
 		// A quarter of what the log has had so far, between the smallest segment and a half unit, and few of the largest file.
 		want := max(need, min(t.LSN/4/pager.PageSize, uint64(g.UnitPages)/2, t.p.MaxPages()/16))
+		if t.Thrifty {
+			want = need
+		}
 		tries = append(tries, up(want, uint64(g.SmallPages)))
 		if least := up(need, uint64(g.SmallPages)); least < tries[0] {
 			tries = append(tries, least)
