@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"syscall"
 
 	"github.com/mapfile-db/mapfile"
 )
@@ -171,7 +170,7 @@ func (f *filling) failed(cause error) (err error) {
 		return fmt.Errorf("close of a failed map: %w", err)
 	}
 	f.db, err = mapfile.Open(f.path, &f.options)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, mapfile.ErrFailed) {
+	if err != nil && !errors.Is(err, mapfile.ErrCorrupt) { // a page that cannot be stored to is an I/O error
 		f.tally.Refused++
 		f.db, err = nil, f.whileClosed()
 	} else if err == nil {

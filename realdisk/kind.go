@@ -28,7 +28,7 @@ type kind struct {
 var kinds = []kind{
 	{name: "ext4", size: 96 << 20, mkfs: []string{"mkfs.ext4", "-q", "-F", "-E", "nodiscard"}, debian: "e2fsprogs", cuttable: true},
 	{name: "xfs", size: 320 << 20, mkfs: []string{"mkfs.xfs", "-q", "-f", "-K"}, options: "nouuid", debian: "xfsprogs", cuttable: true, reflinks: true},
-	{name: "btrfs", size: 160 << 20, mkfs: []string{"mkfs.btrfs", "-q", "-f", "-K"}, options: "nodiscard", debian: "btrfs-progs", reflinks: true, moves: true},
+	{name: "btrfs", size: 256 << 20, mkfs: []string{"mkfs.btrfs", "-q", "-f", "-K"}, options: "nodiscard", debian: "btrfs-progs", reflinks: true, moves: true},
 }
 
 // kindsOf finds file systems by their names.
