@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 )
 
 // background is what runs beside the calls of an open map: checkpoints, growth ahead of
@@ -156,6 +158,9 @@ func (b *background) syncs(ctx context.Context, db *DB) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if sabotage.Is(sabotage.DropIntervalSync) {
+			continue
 		}
 		if err := db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) }); err != nil {
 			db.log.Error("mapfile: a background sync failed", "error", err)

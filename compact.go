@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
@@ -134,7 +135,7 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
 	if db.opts.PadCommits {
 		c.most, c.least = paddedRecords, paddedLeast
 	}
-	for done, released := false, false; !done; {
+	for done, released := sabotage.Is(sabotage.TrustCounters) && db.s.Tail.Live(g) == 0, false; !done; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -159,6 +160,9 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
 	db.turn.Lock()
 	at := db.latest()
 	db.turn.Unlock()
+	if sabotage.Is(sabotage.RetireBeforePublished) {
+		return c.retire()
+	}
 	if err := db.dur.settle(at); err != nil {
 		return err
 	}
@@ -250,8 +254,14 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 		if !alive {
 			continue
 		}
-		if at.whole(&r) != nil {
+		if at.whole(&r) != nil && !sabotage.Is(sabotage.MoveUnverified) {
 			return 0, 0, errKept
+		}
+		if sabotage.Is(sabotage.DropUnlogged) && r.Kind == tail.KindDelete && c.db.droppable(c.g, r.Visible()) {
+			if err := c.dropUnlogged(&r); err != nil {
+				return 0, 0, err
+			}
+			continue
 		}
 		size := tail.Size(len(r.Key), uint64(len(r.Value)))
 		bytes, largest = bytes+size, max(largest, size)
@@ -272,6 +282,9 @@ func (c *compaction) move() error {
 		}
 		if m.old.Kind == tail.KindDelete && db.droppable(c.g, m.old.Visible()) {
 			b.record.Kind, b.record.Flags, b.record.Extra = tail.KindDrop, 0, 0
+		}
+		if sabotage.Is(sabotage.MovedWithoutSequence) {
+			b.record.Flags, b.record.Extra = 0, 0
 		}
 		if i == 0 {
 			b.record.Flags |= tail.FlagFirst

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
@@ -142,6 +143,9 @@ func (db *DB) ready() error {
 	if db.closed.Load() {
 		return errs.At(db.s.P.Path(), "", errs.ErrClosed)
 	}
+	if sabotage.Is(sabotage.FailedMapReads) {
+		return nil
+	}
 	return db.s.P.Failed()
 }
 
@@ -153,7 +157,7 @@ func (db *DB) Len() uint64 { return db.dur.keys.Load() }
 
 // Sync makes every commit that has returned durable against power loss. Its error is final.
 func (db *DB) Sync() error {
-	if err := db.ready(); err != nil || db.opts.ReadOnly {
+	if err := db.ready(); err != nil || db.opts.ReadOnly || sabotage.Is(sabotage.DropExplicitSync) {
 		return err
 	}
 	return db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) })
@@ -197,6 +201,10 @@ func (db *DB) checkpointLocked(clean bool) error {
 	c, err := db.seal(clean)
 	if c == nil || err != nil {
 		return err
+	}
+	if sabotage.Is(sabotage.ReleaseBeforeMeta) {
+		newest := db.s.Meta()
+		_ = c.Release(freelist.Meta{Epoch: newest.Epoch, LSN: newest.LSN})
 	}
 	older, err := db.finish(c, db.writeCheckpoint(c))
 	if err != nil {
@@ -249,6 +257,9 @@ func (db *DB) writeCheckpoint(c *recovery.Checkpoint) error {
 	if err := c.Store(); err != nil {
 		return err
 	}
+	if sabotage.Is(sabotage.MetaBeforeSync) {
+		_ = c.WriteMeta()
+	}
 	if err := c.Sync(); err != nil {
 		return db.dur.fail(err)
 	}
@@ -260,7 +271,9 @@ func (db *DB) writeCheckpoint(c *recovery.Checkpoint) error {
 	if err := db.s.P.CheckPath(); err != nil {
 		return db.dur.fail(err)
 	}
-	db.dur.advanceTo(c.LSN())
+	if !sabotage.Is(sabotage.RetireBeforePublished) {
+		db.dur.advanceTo(c.LSN())
+	}
 	if err := c.WriteMeta(); err != nil {
 		return db.dur.fail(err)
 	}
@@ -290,7 +303,9 @@ func (db *DB) Close() error {
 	err := db.guarded(db.closeState)
 	db.dur.syncMu.Lock() // a sync that is still under way ends before its file does
 	defer db.dur.syncMu.Unlock()
-	db.s.Generation.Add(1) // before the mapping goes: optimistic readers find out
+	if !sabotage.Is(sabotage.CloseUnbumped) {
+		db.s.Generation.Add(1) // before the mapping goes: optimistic readers find out
+	}
 	return errs.At(db.s.P.Path(), "close", errors.Join(err, db.s.Close()))
 }
 
@@ -305,7 +320,7 @@ func (db *DB) writers() int {
 
 // waitPins waits until no reader has a pin.
 func (db *DB) waitPins() {
-	for wait := 10 * time.Microsecond; db.pins.count() > 0; wait = min(2*wait, 5*time.Millisecond) {
+	for wait := 10 * time.Microsecond; db.pins.count() > 0 && !sabotage.Is(sabotage.CloseIgnoresPins); wait = min(2*wait, 5*time.Millisecond) {
 		time.Sleep(wait)
 	}
 }

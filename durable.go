@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/recovery"
 )
 
@@ -80,7 +81,10 @@ func (d *durability) snapshot() (sequence, keys uint64) {
 // commit says that the turn's holder has appended a commit and set its slots. Its waits
 // are for await, without the turn.
 func (d *durability) commit(sequence, end, keysBefore, keys uint64, demanded bool) {
-	if !demanded && d.waiting.Load() == 0 {
+	if demanded && sabotage.Is(sabotage.SyncOwnRecords) {
+		d.synced.Store(d.appended.Load())
+	}
+	if (!demanded || sabotage.Is(sabotage.PublishBeforeSync)) && d.waiting.Load() == 0 {
 		d.appended.Store(end)
 		d.publish(sequence, keys)
 		return
@@ -157,6 +161,9 @@ func (d *durability) sync(end uint64) error {
 		}
 		if d.leading {
 			d.changed.Wait()
+			if sabotage.Is(sabotage.FollowerTrustsLeader) {
+				return nil
+			}
 			continue
 		}
 		if err := d.lead(); err != nil {
@@ -186,16 +193,34 @@ func (d *durability) syncAll() error {
 		return err
 	}
 	end := d.appended.Load()
-	for _, span := range d.s.Tail.Spans(d.synced.Load(), end) {
-		if err := d.s.P.SyncRange(span.From, span.To-span.From); err != nil {
-			return d.fail(err)
-		}
+	if sabotage.Is(sabotage.MarkBeforeSync) {
+		_ = d.s.P.WriteMark(d.fileSalt, end, d.life.Load())
+	}
+	if err := d.syncSpans(end); err != nil {
+		return d.fail(err)
 	}
 	// After the sync and before the acknowledgement: before it would be a race.
 	if err := d.s.P.CheckPath(); err != nil {
 		return d.fail(err)
 	}
 	d.advanceTo(end)
+	return nil
+}
+
+// syncSpans syncs the log from the last sync on, span by span.
+func (d *durability) syncSpans(end uint64) error {
+	for i, span := range d.s.Tail.Spans(d.synced.Load(), end) {
+		if sabotage.Is(sabotage.DropTailSync) || i > 0 && sabotage.Is(sabotage.SyncFirstSpan) {
+			continue
+		}
+		err := d.s.P.SyncRange(span.From, span.To-span.From)
+		if err != nil && sabotage.Is(sabotage.RetryTailSync) {
+			err = d.s.P.SyncRange(span.From, span.To-span.From)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

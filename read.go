@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
@@ -45,9 +46,9 @@ func (db *DB) AppendGet(dst, key []byte) ([]byte, error) {
 		if err := db.ready(); err != nil {
 			return dst, err
 		}
+		sabotage.Yield(sabotage.ReaderHasGeneration)
 		out, err := db.tryGet(dst, hash, key, g)
-		fence()
-		if db.s.Generation.Load() != g {
+		if !db.still(g) {
 			continue // something was reused meanwhile, perhaps what was read: nothing of it is believed
 		}
 		if errors.Is(err, errs.ErrCorrupt) {
@@ -61,6 +62,16 @@ func (db *DB) AppendGet(dst, key []byte) ([]byte, error) {
 		return err
 	})
 	return dst, err
+}
+
+// still reports, behind all loads of a read, whether the generation is the one it began in: nothing that it read
+// was reused meanwhile.
+func (db *DB) still(g uint64) bool {
+	if sabotage.Is(sabotage.ValidateEarly) {
+		return true // what a load before the read would have found
+	}
+	fence()
+	return db.s.Generation.Load() == g
 }
 
 // Has reports whether key is there.
@@ -81,8 +92,7 @@ func (db *DB) Has(key []byte) (bool, error) {
 			return false, err
 		}
 		err := db.tryHas(hash, key, g)
-		fence()
-		if db.s.Generation.Load() != g {
+		if !db.still(g) {
 			continue
 		}
 		if errors.Is(err, errs.ErrCorrupt) {
@@ -116,7 +126,9 @@ type snapshot struct {
 // now is the present as readers see it. The order of the loads is part of the protocol.
 func (db *DB) now() snapshot {
 	at := snapshot{s: db.s, sequence: db.s.Published.Load()}
+	sabotage.Yield(sabotage.ReaderHasSequence)
 	at.root = db.s.Root()
+	sabotage.Yield(sabotage.ReaderHasRoot)
 	return at
 }
 
@@ -130,6 +142,9 @@ func (db *DB) tryGet(dst []byte, hash uint64, key []byte, g uint64) (out []byte,
 		}
 	}()
 	at := db.now()
+	if sabotage.Is(sabotage.SequenceIgnored) {
+		at.sequence = everything
+	}
 	return at.appendGet(dst, hash, key)
 }
 
@@ -168,6 +183,9 @@ func (db *DB) damage(fault error) error {
 // pinned runs f under a pin and the fault guard. A fault while f, or the caller's code in it, reads the
 // mapping comes back as the error; any other panic passes through as it was.
 func (db *DB) pinned(f func(at snapshot) error) (err error) {
+	if sabotage.Is(sabotage.PinAfterSequence) {
+		return db.pinnedLate(f)
+	}
 	pin := db.pins.acquire(&db.s.Generation)
 	defer pin.release()
 	if err := db.ready(); err != nil { // behind the pin: Close waits for it from here on
@@ -193,6 +211,7 @@ func (at *snapshot) find(hash uint64, key []byte, r *tail.Record) error {
 	if err != nil {
 		return err
 	}
+	sabotage.Yield(sabotage.ReaderHasBucket)
 	return at.probe(bucket, inUse, key, r)
 }
 
@@ -206,11 +225,12 @@ func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error
 		if !ok {
 			return missing
 		}
+		sabotage.Yield(sabotage.ReaderHasSlot)
 		if err := at.s.Record(position, r, at.mend); err != nil {
 			missing = err
 			continue
 		}
-		if !bytes.Equal(r.Key, key) {
+		if !bytes.Equal(r.Key, key) && !sabotage.Is(sabotage.KeyUncompared) {
 			continue // another key with the same tag
 		}
 		return at.visible(r)
@@ -249,7 +269,12 @@ func (at *snapshot) appendGet(dst []byte, hash uint64, key []byte) ([]byte, erro
 	if err := at.find(hash, key, &r); err != nil {
 		return dst, err
 	}
+	sabotage.Yield(sabotage.ReaderHasHeader)
+	if sabotage.Is(sabotage.SumOfOriginal) {
+		return at.sumFirst(dst, &r)
+	}
 	out := append(dst, r.Value...)
+	sabotage.Yield(sabotage.ReaderHasCopy)
 	if r.ValueHolds(out[len(dst):]) {
 		return out, nil
 	}
@@ -331,7 +356,11 @@ func (at *snapshot) getStage(keys [][]byte, from, n int, fn func(i int, value []
 			failed[i] = errs.ErrNotFound
 			continue
 		}
+		sabotage.Yield(sabotage.ReaderHasSlot)
 		first[i] = position
+	}
+	if sabotage.Is(sabotage.SlotBeforeSequence) {
+		at.sequence = at.s.Published.Load()
 	}
 	limit, v := at.s.P.Pages()*pager.PageSize, at.s.P.View()
 	for _, p := range first[:n] {

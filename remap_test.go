@@ -66,3 +66,24 @@ func TestRemap(t *testing.T) {
 	require.False(t, db.s.P.HasOldViews())
 	require.NoError(t, db.Close())
 }
+
+// TestRemapUnderACallback: bytes that are lent stay where they are while the file outgrows its reservation, until the callback returns.
+func TestRemapUnderACallback(t *testing.T) {
+	g := pager.DefaultGeometry()
+	g.ReserveBytes = 1 << 16
+	o := (&Options{Sync: SyncNever}).withDefaults()
+	db, err := open(filepath.Join(t.TempDir(), "a.map"), o, internals{disk: pager.OS(), geometry: g, memory: pager.MemoryLimit})
+	require.NoError(t, err)
+	require.NoError(t, db.Put([]byte("key"), []byte("value")))
+	first := db.s.P.View()
+	require.NoError(t, db.GetFunc([]byte("key"), func(v []byte) error {
+		for i := range 20 {
+			require.NoError(t, db.Put(fmt.Append(nil, "large", i), make([]byte, 1<<20)))
+			require.NoError(t, db.Checkpoint())
+		}
+		require.Equal(t, "value", string(v))
+		return nil
+	}))
+	require.NotEqual(t, first, db.s.P.View())
+	require.NoError(t, db.Close())
+}

@@ -27,15 +27,16 @@ const module = "github.com/mapfile-db/mapfile"
 
 // arrows are the packages of the root module and what each may import of the others.
 var arrows = map[string][]string{
-	".":                {"recovery", "index", "freelist", "tail", "pager", "internal/errs", "internal/debug"},
-	"recovery":         {"index", "freelist", "tail", "pager", "internal/errs", "internal/debug"},
-	"index":            {"pager", "internal/errs", "internal/debug"},
-	"freelist":         {"pager", "internal/errs", "internal/debug"},
-	"tail":             {"pager", "internal/errs", "internal/debug"},
-	"pager":            {"internal/errs", "internal/debug"},
-	"internal/simdisk": {"pager", "internal/errs"}, // for tests: a medium behind the seam
-	"internal/errs":    {},
-	"internal/debug":   {},
+	".":                 {"recovery", "index", "freelist", "tail", "pager", "internal/errs", "internal/debug", "internal/sabotage"},
+	"recovery":          {"index", "freelist", "tail", "pager", "internal/errs", "internal/debug", "internal/sabotage"},
+	"index":             {"pager", "internal/errs", "internal/debug", "internal/sabotage"},
+	"freelist":          {"pager", "internal/errs", "internal/debug", "internal/sabotage"},
+	"tail":              {"pager", "internal/errs", "internal/debug", "internal/sabotage"},
+	"pager":             {"internal/errs", "internal/debug", "internal/sabotage"},
+	"internal/simdisk":  {"pager", "internal/errs"}, // for tests: a medium behind the seam
+	"internal/errs":     {},
+	"internal/debug":    {},
+	"internal/sabotage": {},
 }
 
 // systems are the systems whose files are looked at.
@@ -44,7 +45,7 @@ var systems = []string{"linux", "darwin", "freebsd", "windows"}
 // imports collects what the non-test files of a package import, on every system.
 func imports(t *testing.T, dir string) (all []string) {
 	for _, system := range systems {
-		for _, tags := range [][]string{nil, {"mapfile_debug"}} {
+		for _, tags := range [][]string{nil, {"mapfile_debug"}, {"mapfile_sabotage"}} {
 			c := build.Default
 			c.GOOS, c.BuildTags, c.CgoEnabled = system, tags, false
 			p, err := c.ImportDir(dir, 0)

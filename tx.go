@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -91,6 +92,9 @@ func (db *DB) BeginTx(ctx context.Context, opts *TxOptions) (*Tx, error) {
 
 // beginRead pins, and then fixes the moment: in this order.
 func (db *DB) beginRead(tx *Tx) error {
+	if sabotage.Is(sabotage.ViewPinsLate) {
+		return db.beginReadLate(tx)
+	}
 	tx.pin = db.pins.acquire(&db.s.Generation)
 	if err := db.ready(); err != nil {
 		tx.pin.release()
@@ -180,6 +184,9 @@ func (tx *Tx) Commit() error {
 		return nil
 	}
 	db, demanded := tx.db, tx.sync == SyncAlways
+	if sabotage.Is(sabotage.TxSyncIgnored) {
+		demanded = db.opts.Sync == SyncAlways
+	}
 	if err := tx.resolveAll(); err != nil {
 		return err
 	}
@@ -196,6 +203,9 @@ func (tx *Tx) Commit() error {
 		}
 	}
 	tx.end() // the next writer builds on these slots
+	if at == tx.began && sabotage.Is(sabotage.EmptyCommitUnsynced) {
+		return nil
+	}
 	return db.settle(at, demanded)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
@@ -90,6 +91,7 @@ func (db *DB) takeTurnFor(hash uint64, key []byte) {
 
 // settle waits, without the turn, until a commit may be acknowledged.
 func (db *DB) settle(at place, demanded bool) error {
+	sabotage.Yield(sabotage.CommitAppended)
 	if demanded && db.dur.synced.Load() < at.end {
 		if err := db.guarded(func() error { return db.dur.sync(at.end) }); err != nil {
 			return err
@@ -140,7 +142,7 @@ func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at plac
 	if err := b.append(alive); err != nil {
 		return at, b.abandon(err)
 	}
-	if err := db.s.Tail.Flush(); err != nil {
+	if err := b.flush(); err != nil {
 		return at, db.s.P.Fail(err)
 	}
 	if err := b.slot(r.Position, found, alive, oldSize); err != nil {
@@ -226,6 +228,14 @@ func (b *batch) append(alive bool) error {
 	return nil
 }
 
+// flush puts what was appended into the file: slots may lead there then.
+func (b *batch) flush() error {
+	if sabotage.Is(sabotage.SlotBeforeRecord) {
+		return nil
+	}
+	return b.db.s.Tail.Flush()
+}
+
 // abandon ends a batch that could not be appended whole. If nothing was stored its sequence is given back.
 func (b *batch) abandon(cause error) error {
 	t := b.db.s.Tail
@@ -262,6 +272,9 @@ func (b *batch) slot(position uint64, found, alive bool, oldSize int64) error {
 // finish publishes the commit, or queues its demand, and wakes who works in the background.
 func (b *batch) finish() {
 	db := b.db
+	if sabotage.Is(sabotage.SlotBeforeRecord) {
+		_ = db.s.Tail.Flush()
+	}
 	if root := db.s.Index.Root; root != db.s.Root() {
 		db.s.SetRoot(root)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
@@ -217,8 +218,11 @@ func (c *setCommit) append(o *op) error {
 // flush sets the slots of a group, when its bytes are in the file.
 func (c *setCommit) flush() error {
 	s := c.db.s
-	if err := s.Tail.Flush(); err != nil {
+	if err := c.batch.flush(); err != nil {
 		return c.db.dur.fail(err)
+	}
+	if sabotage.Is(sabotage.PublishBeforeSlots) && !c.batch.demanded {
+		c.db.dur.publish(s.Tail.Sequence, s.Keys)
 	}
 	for i := range c.group {
 		o := c.group[i].op

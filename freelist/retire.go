@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/mapfile-db/mapfile/internal/debug"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -39,6 +40,9 @@ func (e *Entry) dueBy(newer, older Meta) bool {
 	if newer.Epoch <= e.Epoch {
 		return false
 	}
+	if e.Kind == KindPage && sabotage.Is(sabotage.ReuseOneEarly) || e.Kind == KindSegment && sabotage.Is(sabotage.SegmentOneEarly) {
+		return true
+	}
 	return older.Epoch > e.Epoch || e.Kind == KindSegment && older.LSN >= e.EndLSN
 }
 
@@ -50,6 +54,12 @@ func (a *Allocator) Retire(e Entry, allocatedIn uint32) {
 	defer a.mu.Unlock()
 	debug.Assert(!debug.On || a.inUse(e.Run), "freelist: retired a run that is not in use: %v", e.Run)
 	e.once = e.Kind == KindPage && allocatedIn == e.Epoch
+	if e.once && sabotage.Is(sabotage.FreeAtOnce) {
+		for p := range a.sp.parts(e.Run) {
+			a.sp.give(p)
+		}
+		return
+	}
 	if e.once {
 		a.due.push(e)
 		a.dueMin = min(a.dueMin, e.Generation)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -85,6 +86,9 @@ func width(how uint32) uint { return uint(how >> widthShift & 15) }
 
 // Sum is the sum of a page, or of an image of several, whose header names page and epoch.
 func Sum(b []byte, fileSalt uint64, page pager.PageNo, epoch uint32) uint64 {
+	if sabotage.Is(sabotage.PageWithoutPlace) {
+		page = 0
+	}
 	return xxhash.Sum64(b[8:]) ^ salt(fileSalt, page, epoch)
 }
 
@@ -115,6 +119,9 @@ func SetHeader(b []byte, kind byte, page pager.PageNo, epoch uint32) {
 
 // HeaderNames reports whether a page's header has the type and names page and epoch.
 func HeaderNames(b []byte, kind byte, page pager.PageNo, epoch uint32) bool {
+	if sabotage.Is(sabotage.PageWithoutPlace) {
+		page = pager.PageNo(binary.LittleEndian.Uint32(b[offPage:]))
+	}
 	return b[offType] == kind && binary.LittleEndian.Uint32(b[offPage:]) == uint32(page) && binary.LittleEndian.Uint32(b[offEpoch:]) == epoch
 }
 

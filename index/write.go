@@ -6,6 +6,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/internal/debug"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -388,10 +389,13 @@ func (x *Index) split() error {
 		setPageCount(b, count[i])
 		b[offDepth] = byte(depth + 1)
 	}
-	x.publish(lo)
-	x.publish(hi)
 	from, n := x.span()
 	dir := c.path[c.n-1].page
+	if sabotage.Is(sabotage.PointBeforePublish) {
+		x.point(dir, from, n/2, lo, x.Epoch)
+	}
+	x.publish(lo)
+	x.publish(hi)
 	x.point(dir, from, n/2, lo, x.Epoch)
 	x.point(dir, from+n/2, n/2, hi, x.Epoch)
 	x.Buckets++
@@ -462,7 +466,7 @@ func (x *Index) secondHashBucket(page pager.PageNo) (pager.PageNo, error) {
 	n := 0
 	for i := range x.slots {
 		w := slotWord(old, i)
-		if w == wordEmpty || w == wordDead {
+		if w == wordEmpty || w == wordDead || n == 5 && sabotage.Is(sabotage.SecondHashLosesKey) {
 			continue
 		}
 		key, err := x.KeyAt(w & positionMask << 3)

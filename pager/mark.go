@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 )
 
 // The mark page (page 2):
@@ -42,7 +44,9 @@ func (p *Pager) ReadMark(fileSalt uint64) (mark uint64, life uint32, ok bool) {
 	if _, err := p.file.ReadAt(b[:], int64(MarkPage)*PageSize); err != nil {
 		return 0, 0, false
 	}
-	bit, ok := FlippedBit(b[:], func() bool { return binary.LittleEndian.Uint64(b[:]) == markSum(b[:], fileSalt) })
+	bit, ok := FlippedBit(b[:], func() bool {
+		return binary.LittleEndian.Uint64(b[:]) == markSum(b[:], fileSalt) || sabotage.Is(sabotage.MarkSumUnchecked)
+	})
 	if !ok {
 		return 0, 0, false
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 )
 
 // OpenOptions say how a file is opened.
@@ -60,9 +61,24 @@ func Open(o OpenOptions) (*Opened, error) {
 			_ = f.Close() // the read error is what matters
 			return nil, errs.At(path, "read the meta pages", err)
 		}
+		if err := nameYoung(&o, path, &metas); err != nil {
+			_ = f.Close() // the failed sync is what matters
+			return nil, errs.At(path, "open", noRoomIfFull(err))
+		}
 		return &Opened{File: f, Info: info, Path: path, Metas: metas}, nil
 	}
 	return nil, errs.At(path, "open", errs.Join(errs.ErrReplaced, errors.New("it changes all the time")))
+}
+
+// nameYoung makes the name of a map durable in which no life has begun: who created it may have died before
+// he did, and commits would be acknowledged in a file that a power cut takes away.
+func nameYoung(o *OpenOptions, path string, metas *MetaPair) error {
+	for _, m := range metas.Meta {
+		if o.ReadOnly || m != nil && m.Life > 0 || sabotage.Is(sabotage.DropDirSync) {
+			return nil
+		}
+	}
+	return o.Disk.SyncDir(path)
 }
 
 // openLocked opens the file and takes its lock. A nil File means: try again.
@@ -90,7 +106,7 @@ func openLocked(o *OpenOptions, path string, deadline time.Time) (File, Info, er
 	switch there, err := o.Disk.Stat(path); {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, Info{}, err
-	case err != nil || !there.Same(info):
+	case (err != nil || !there.Same(info)) && !sabotage.Is(sabotage.ReplacedWhileLocking):
 		return nil, Info{}, nil
 	}
 	if info.Size == 0 {
@@ -113,11 +129,16 @@ func create(o *OpenOptions, path string, mode fs.FileMode, replace bool) error {
 		if err := f.WriteAt(o.NewFile(o.Geometry), 0); err != nil {
 			return err
 		}
-		if err := f.Sync(); err != nil {
-			return err
+		if !sabotage.Is(sabotage.DropCreateSync) {
+			if err := f.Sync(); err != nil {
+				return err
+			}
 		}
 		if err := o.Disk.Link(f, path, replace); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err // (one who was faster is as good)
+		}
+		if sabotage.Is(sabotage.DropDirSync) {
+			return nil
 		}
 		return o.Disk.SyncDir(path)
 	}()
@@ -136,6 +157,9 @@ func noRoomIfFull(err error) error {
 
 // lock takes the map's lock, waiting until the deadline.
 func lock(f File, readOnly bool, deadline time.Time) error {
+	if sabotage.Is(sabotage.LockNotTaken) || readOnly && sabotage.Is(sabotage.ReadOnlyUnlocked) {
+		return nil
+	}
 	kind := LockExclusive
 	if readOnly {
 		kind = LockShared

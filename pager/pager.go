@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 )
 
 // View is one mapping of the file. Offsets are file offsets in bytes.
@@ -109,6 +110,9 @@ func (p *Pager) SetVerified(n PageNo, how uint32) { p.verified.Store(uint64(n), 
 // which is not ErrFull: that would say that nothing has changed.
 func (p *Pager) Fail(cause error) error {
 	err := errs.At(p.path, "", errs.Join(errs.ErrFailed, errs.Hide(cause, errs.ErrFull)))
+	if sabotage.Is(sabotage.FailureForgotten) {
+		return err
+	}
 	if p.failed.CompareAndSwap(nil, &err) && p.OnFail != nil {
 		p.OnFail()
 	}
@@ -250,7 +254,7 @@ func (p *Pager) ReleaseViews(generation, oldestPin uint64) {
 		case o.generation == 0:
 			o.generation = generation
 			keep = append(keep, o)
-		case o.generation < generation && o.generation < oldestPin:
+		case o.generation < generation && (o.generation < oldestPin || sabotage.Is(sabotage.ViewsReleasedEarly)):
 			_ = o.view.m.Unmap() // address space only: nothing can be lost
 		default:
 			keep = append(keep, o)

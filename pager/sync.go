@@ -7,6 +7,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/internal/debug"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 )
 
 // Stored announces bytes stored through the mapping. Compiled out of production builds.
@@ -38,6 +39,9 @@ func (p *Pager) SyncRange(off, n uint64) error {
 	if n <= rewriteBytes {
 		// The bytes were stored once and are rewritten with their own value (I1).
 		return p.file.WriteSync(append([]byte(nil), v.Bytes(off, n)...), int64(off))
+	}
+	if sabotage.Is(sabotage.DropLongSync) {
+		return nil
 	}
 	return v.m.SyncRange(int64(off), int64(n))
 }
@@ -95,7 +99,13 @@ func (p *Pager) SyncName() error {
 }
 
 // SyncFile makes the whole file durable, on the checkpoint's description.
-func (p *Pager) SyncFile() error { return p.checkpoint.Sync() }
+func (p *Pager) SyncFile() error {
+	f := p.checkpoint
+	if sabotage.Is(sabotage.SharedDescription) {
+		f = p.file
+	}
+	return f.Sync()
+}
 
 // WriteMeta writes a meta page and makes it durable, on the checkpoint's description.
 func (p *Pager) WriteMeta(which int, m *Meta) error {
@@ -106,6 +116,9 @@ func (p *Pager) WriteMeta(which int, m *Meta) error {
 // than the one mapped, that no name is left, or that the file was cut short. A stat that
 // fails for another reason proves nothing.
 func (p *Pager) CheckPath() error {
+	if sabotage.Is(sabotage.PathUnchecked) {
+		return nil
+	}
 	pages := p.pages.Load() // before the stat: the file may grow meanwhile
 	now, err := p.file.Stat()
 	if err != nil {
@@ -114,7 +127,7 @@ func (p *Pager) CheckPath() error {
 	if now.Links == 0 {
 		return errs.At(p.path, "no name is left", errs.ErrReplaced)
 	}
-	if !p.private && now.Size < int64(pages)*PageSize {
+	if !p.private && now.Size < int64(pages)*PageSize && !sabotage.Is(sabotage.CutUnnoticed) {
 		return errs.At(p.path, fmt.Sprintf("cut to %d bytes", now.Size), errs.ErrReplaced)
 	}
 	if there, err := p.disk.Stat(p.path); err == nil && !there.Same(p.info) {

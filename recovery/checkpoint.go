@@ -8,6 +8,7 @@ import (
 	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/index"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/tail"
 )
@@ -50,6 +51,9 @@ func (s *State) Seal() *Checkpoint {
 	}
 	was := s.Index.Epoch
 	s.unsum = append(s.unsum, sealed{s.Index.Seal(was + 1), was})
+	if sabotage.Is(sabotage.LateEpoch) && s.begun {
+		s.Index.Epoch = was
+	}
 	s.growMu.Lock() // no unit is on its way from the dry ones to the free space
 	c := &Checkpoint{s: s, images: &images{free: s.Free.Snapshot(), segments: s.Tail.Entries()}, dry: slices.Clone(s.dry)}
 	s.growMu.Unlock()
@@ -61,7 +65,7 @@ func (s *State) Seal() *Checkpoint {
 	m.Keys, m.Tombstones = s.Keys, s.Tombstones
 	m.Buckets, m.Directories = s.Index.Buckets, s.Index.Directories
 	m.Clean, m.Segment, m.Salt, m.Position = false, 0, 0, 0
-	if position, segment := s.Tail.Position(); segment != nil {
+	if position, segment := s.Tail.Position(); segment != nil && !(s.begun && sabotage.Is(sabotage.CleanTooEarly)) {
 		m.Segment, m.Salt, m.Position = segment.Start, segment.Salt, position
 	}
 	c.meta = m
@@ -130,7 +134,14 @@ func (c *Checkpoint) giveUp() {
 // Sync makes all that the meta page will name durable, and the whole log before the seal
 // (step 4; I3: what the meta page names is durable before the meta page). An error is final.
 func (c *Checkpoint) Sync() error {
-	if err := c.s.P.SyncFile(); err != nil {
+	if c.s.begun && sabotage.Is(sabotage.DropCheckpointSync) || !c.s.begun && sabotage.Is(sabotage.DropLifeSync) {
+		return nil
+	}
+	err := c.s.P.SyncFile()
+	if err != nil && sabotage.Is(sabotage.RetryFileSync) {
+		err = c.s.P.SyncFile()
+	}
+	if err != nil && !sabotage.Is(sabotage.SyncErrorIgnored) {
 		return c.s.P.Fail(err)
 	}
 	return nil
@@ -143,7 +154,14 @@ func (c *Checkpoint) WriteMeta() error {
 	if err := s.P.Failed(); err != nil {
 		return err
 	}
-	if err := s.P.WriteMeta(1-s.slot, &c.meta); err != nil {
+	if sabotage.Is(sabotage.SealTakesPresent) {
+		c.takePresent()
+	}
+	write := s.P.WriteMeta
+	if s.begun && sabotage.Is(sabotage.DropMetaSync) || !s.begun && sabotage.Is(sabotage.DropLifeMetaSync) {
+		write = s.cacheMeta
+	}
+	if err := write(1-s.slot, &c.meta); err != nil {
 		return s.P.Fail(err)
 	}
 	c.done = true
@@ -156,6 +174,9 @@ func (c *Checkpoint) Finish() {
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.slot, s.meta, s.image, s.unsum = 1-s.slot, c.meta, c.run, nil
 	s.sums.Store(c.meta.Epoch)
+	if sabotage.Is(sabotage.LateEpoch) {
+		s.Index.Epoch = c.meta.Epoch
+	}
 }
 
 // Release hands over what the checkpoint, which is the newer one now, has made due (step 6), beside writers.
@@ -217,7 +238,13 @@ func (s *State) BeginLife() error {
 	if err := c.Sync(); err != nil {
 		return err
 	}
-	for range 2 {
+	for i := range 2 {
+		if i == 1 && sabotage.Is(sabotage.OneMeta) {
+			break
+		}
+		if i == 1 && sabotage.Is(sabotage.TwoImages) {
+			c = s.secondImages(c)
+		}
 		if err := c.WriteMeta(); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/tail"
 )
@@ -70,7 +71,7 @@ func (s *State) recover(o *Options) error {
 	}
 	s.SetRoot(s.Index.Root)
 	s.Published.Store(s.Tail.Sequence)
-	if o.ReadOnly {
+	if o.ReadOnly && !sabotage.Is(sabotage.ReadOnlyBegins) {
 		return nil
 	}
 	if err := s.BeginLife(); err != nil {
@@ -98,6 +99,9 @@ func (s *State) readyToStore(w *tail.Walk) error {
 	if err := s.reserveArenas(); err != nil {
 		return err
 	}
+	if sabotage.Is(sabotage.DropTailRewrite) {
+		return nil
+	}
 	for _, span := range w.Spans(w.Mark) {
 		// The cache may hold what the disk has lost; below the mark a sync did succeed.
 		if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {
@@ -112,7 +116,7 @@ func (s *State) readyToStore(w *tail.Walk) error {
 func (s *State) walk(past bool) (*tail.Walk, error) {
 	m := &s.meta
 	mark := m.LSN
-	if n, _, ok := s.P.ReadMark(m.FileSalt); ok {
+	if n, _, ok := s.P.ReadMark(m.FileSalt); ok && !sabotage.Is(sabotage.MarkIgnored) {
 		mark = max(mark, n)
 	}
 	from := tail.Start{Segment: m.Segment, Salt: m.Salt, Position: m.Position, LSN: m.LSN, Sequence: m.Sequence}
@@ -130,7 +134,7 @@ func (s *State) walk(past bool) (*tail.Walk, error) {
 	w := walk(s.P.View(), s.P.Pages()*pager.PageSize, m.UUID, from, mark, known, func(position, salt, limit uint64) bool {
 		return tail.Mend(s.P, position, salt, limit)
 	})
-	if w.Refused < w.Mark && !past {
+	if w.Refused < w.Mark && !past && !sabotage.Is(sabotage.CutAtFirstBad) {
 		return nil, &errs.CorruptError{Path: s.P.Path(), Page: w.RefPos / pager.PageSize, Offset: int64(w.RefPos), LSN: w.Refused, Structure: "log",
 			Reason: fmt.Sprintf("a record of the tail does not hold, and the log is known to have been synced up to %d", w.Mark)}
 	}
@@ -170,7 +174,9 @@ func (s *State) takeWalked(w *tail.Walk) {
 			first.Used, first.LastSeq = g.Used, g.LastSeq
 			continue
 		}
-		s.Free.MarkUsed(freelist.Run{Start: g.Start, Pages: g.Pages})
+		if !sabotage.Is(sabotage.AllocateBeforeWalk) {
+			s.Free.MarkUsed(freelist.Run{Start: g.Start, Pages: g.Pages})
+		}
 		s.Tail.AddWalked(g)
 	}
 	s.Tail.LSN, s.Tail.Sequence = w.End.LSN, w.End.Sequence
@@ -181,7 +187,7 @@ func (s *State) takeWalked(w *tail.Walk) {
 // is also a check of the index against the log.
 func (s *State) replay(w *tail.Walk) error {
 	ok, err := w.Each(s.P.View(), func(r *tail.Record) error {
-		if w.Aborted[r.Sequence] {
+		if w.Aborted[r.Sequence] && !sabotage.Is(sabotage.AbortIgnored) {
 			return nil
 		}
 		return s.apply(w, r)
@@ -193,6 +199,9 @@ func (s *State) replay(w *tail.Walk) error {
 }
 
 func (s *State) apply(w *tail.Walk, r *tail.Record) error {
+	if r.Kind == tail.KindDrop && sabotage.Is(sabotage.ReplaySkipsDrop) {
+		return nil
+	}
 	switch r.Kind {
 	case tail.KindPut, tail.KindDelete, tail.KindDrop:
 		return s.applySlot(r)
@@ -230,13 +239,13 @@ func (s *State) count(r *tail.Record, found bool) {
 	if found {
 		s.Tail.AddLive(r.Previous, -size)
 	}
-	moved := r.Flags&tail.FlagMoved != 0
+	moved := r.Flags&tail.FlagMoved != 0 && !sabotage.Is(sabotage.MovedCounted)
 	switch {
 	case moved:
 	case r.Kind == tail.KindDelete:
 		s.Keys--
 		s.Tombstones++
-	case r.Flags&tail.FlagNew != 0:
+	case r.Flags&tail.FlagNew != 0 && !(found && sabotage.Is(sabotage.LenMiscounted)):
 		s.Keys++
 		if found {
 			s.Tombstones--

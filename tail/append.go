@@ -9,6 +9,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/internal/debug"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -170,7 +171,7 @@ func (t *Tail) open(size, firstSequence uint64) error {
 	}
 	s := &Segment{Start: page, Pages: pages, Salt: t.Random() | 1, Life: t.Life, FirstLSN: t.LSN, FirstSeq: firstSequence, Used: SegmentHeader}
 	t.add(s)
-	if err := t.store(s.header(t.UUID), s.Base()); err != nil {
+	if err := t.storeHeader(s); err != nil {
 		return err
 	}
 	t.cur, t.pos = s, s.Base()+SegmentHeader
@@ -179,6 +180,14 @@ func (t *Tail) open(size, firstSequence uint64) error {
 	t.pieces = append(t.pieces, piece{s.FirstLSN, s.Base()})
 	t.pieceMu.Unlock()
 	return nil
+}
+
+// storeHeader stores the header of a segment.
+func (t *Tail) storeHeader(s *Segment) error {
+	if sabotage.Is(sabotage.DropSegmentHeader) {
+		return nil
+	}
+	return t.store(s.header(t.UUID), s.Base())
 }
 
 // store puts bytes into the file in the style of the tail.
@@ -290,6 +299,9 @@ func (t *Tail) Spans(from, to uint64) []Span {
 	var spans []Span
 	for i, p := range t.pieces {
 		lo, hi := max(from, p.lsn), to
+		if sabotage.Is(sabotage.SyncSkipsHeaders) {
+			lo = max(lo, p.lsn+SegmentHeader)
+		}
 		if i+1 < len(t.pieces) {
 			hi = min(to, t.pieces[i+1].lsn)
 		}

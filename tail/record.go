@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mapfile-db/mapfile/internal/debug"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -92,7 +93,7 @@ func (r *Record) Size() uint64 { return recordSize(r.Flags, len(r.Key), uint64(l
 // ValueHolds reports whether the value that was copied from the record, or the
 // record's own Value, is the one its sum was made of.
 func (r *Record) ValueHolds(value []byte) bool {
-	return !debug.Verify || r.sum == r.sumOf(value)
+	return !debug.Verify || r.sum == r.sumOf(value) || sabotage.Is(sabotage.ValueSumUnchecked)
 }
 
 func recordSize(flags uint8, key int, value uint64) uint64 {
@@ -132,8 +133,8 @@ func parse(b []byte, v *pager.View, position, salt, limit uint64, r *Record) boo
 	covered := b[8 : keyAt+key : keyAt+key]
 	h := uint64(0)
 	if debug.Verify {
-		h = xxhash.Sum64(covered) ^ pager.Mix(salt, position)
-		if uint32(h) != binary.LittleEndian.Uint32(b) {
+		h = xxhash.Sum64(covered) ^ placeSalt(salt, position)
+		if uint32(h) != binary.LittleEndian.Uint32(b) && !sabotage.Is(sabotage.HeaderSumUnchecked) {
 			return false
 		}
 	}
@@ -150,6 +151,17 @@ func parse(b []byte, v *pager.View, position, salt, limit uint64, r *Record) boo
 	return r.Kind >= KindPut && r.Kind <= lastKind && flags&^knownFlags == 0
 }
 
+// placeSalt is what the sums of a record at a position are XORed with.
+func placeSalt(salt, position uint64) uint64 {
+	if sabotage.Is(sabotage.RecordSumWithoutPlace) {
+		position = 0
+	}
+	if sabotage.Is(sabotage.RecordSumWithoutSalt) {
+		salt = 1
+	}
+	return pager.Mix(salt, position)
+}
+
 // put writes the record into b, which has recordSize bytes, zeroed or not.
 func put(b []byte, r *Record, salt uint64) {
 	le := binary.LittleEndian
@@ -162,7 +174,7 @@ func put(b []byte, r *Record, salt uint64) {
 		at += extraBytes
 	}
 	at += copy(b[at:], r.Key)
-	h := xxhash.Sum64(b[8:at]) ^ pager.Mix(salt, r.Position)
+	h := xxhash.Sum64(b[8:at]) ^ placeSalt(salt, r.Position)
 	n := copy(b[at:], r.Value)
 	le.PutUint32(b, uint32(h))
 	le.PutUint32(b[4:], uint32(xxhash.Sum64(b[at:at+n]))^uint32(h>>32))

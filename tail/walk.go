@@ -3,6 +3,7 @@ package tail
 import (
 	"encoding/binary"
 
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -83,7 +84,7 @@ func (x *walker) run(witnesses bool) {
 		for x.step() {
 		}
 		x.w.Refused, x.w.RefPos = x.at.LSN, x.at.Position
-		if witnesses {
+		if witnesses && !sabotage.Is(sabotage.WitnessIgnored) {
 			x.witnesses()
 		}
 		// With what a witness told, a record whose value alone is damaged may be known to lie below the mark.
@@ -156,8 +157,8 @@ func (x *walker) step() bool {
 	}
 	x.open++
 	x.advance(r.Size())
-	if r.Flags&FlagLast != 0 {
-		x.inCommit = false
+	if last := r.Flags&FlagLast != 0; last || sabotage.Is(sabotage.HalfCommits) {
+		x.inCommit = !last
 		x.whole()
 		x.w.Records += x.open
 		x.open = 0
@@ -227,7 +228,7 @@ func (x *walker) witnesses() {
 func (x *walker) mayWitness(at uint64) bool {
 	b := x.v.Bytes(at, HeaderBytes)
 	kind, flags := Kind(b[10]), b[11]
-	return kind >= KindPut && kind <= lastKind && flags&^knownFlags == 0 && (kind == KindLink || flags&FlagMark != 0)
+	return kind >= KindPut && kind <= lastKind && flags&^knownFlags == 0 && (kind == KindLink || flags&FlagMark != 0 || sabotage.Is(sabotage.LaterValidIsDamage))
 }
 
 // scanMarks looks at every 8th byte of the rest of a segment.
@@ -240,6 +241,9 @@ func (x *walker) scanMarks(seg Segment, from uint64) (next Segment, ok bool) {
 		}
 		if r.Flags&FlagMark != 0 {
 			x.w.Mark = max(x.w.Mark, r.Extra)
+		}
+		if sabotage.Is(sabotage.LaterValidIsDamage) {
+			x.w.Mark = max(x.w.Mark, x.at.LSN+1)
 		}
 		if r.Kind == KindLink {
 			if page, salt, good := linkTarget(&r); good && uint64(page)*pager.PageSize < x.limit {

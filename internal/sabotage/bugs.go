@@ -1,0 +1,223 @@
+package sabotage
+
+// Bug is a bug that can be planted; 0 is none.
+type Bug uint8
+
+// The bugs. planted describes each.
+const (
+	_ Bug = iota
+
+	// Syncs that are left out.
+	DropTailSync
+	SyncOwnRecords
+	SyncFirstSpan
+	SyncSkipsHeaders
+	DropLongSync
+	DropExplicitSync
+	DropIntervalSync
+	TxSyncIgnored
+	DropCheckpointSync
+	DropMetaSync
+	DropLifeSync
+	DropLifeMetaSync
+	DropTailRewrite
+	DropCreateSync
+	DropDirSync
+
+	// Ordered steps that are swapped.
+	SlotBeforeRecord
+	PublishBeforeSlots
+	PublishBeforeSync
+	PointBeforePublish
+	MarkBeforeSync
+	MetaBeforeSync
+	ReleaseBeforeMeta
+	ReuseBeforeBump
+	SealTakesPresent
+
+	// The rules of the log and of recovery.
+	DropSegmentHeader
+	CutAtFirstBad
+	LaterValidIsDamage
+	MarkIgnored
+	WitnessIgnored
+	MarkSumUnchecked
+	HalfCommits
+	AbortIgnored
+	AllocateBeforeWalk
+	ReplaySkipsDrop
+	DropUnlogged
+	LenMiscounted
+	MovedCounted
+	LateEpoch
+	OneMeta
+	TwoImages
+	CleanTooEarly
+	RootUnchecked
+	NewerVersionIgnored
+	ReadOnlyBegins
+
+	// Reclamation and compaction.
+	ReuseOneEarly
+	SegmentOneEarly
+	GenerationNotRaised
+	PinsIgnored
+	FreeAtOnce
+	ViewsReleasedEarly
+	ZeroHeaderOmitted
+	MovedWithoutSequence
+	MoveUnverified
+	TrustCounters
+	RetireBeforePublished
+
+	// Readers.
+	SlotBeforeSequence
+	SequenceIgnored
+	ValidateEarly
+	PinAfterSequence
+	ViewPinsLate
+	SumOfOriginal
+	KeyUncompared
+
+	// Sums.
+	ValueSumUnchecked
+	HeaderSumUnchecked
+	RecordSumWithoutPlace
+	RecordSumWithoutSalt
+	PageUnverified
+	PageSumUnchecked
+	PageWithoutPlace
+	EpochTagUnchecked
+	ImageSumUnchecked
+	MetaSumUnchecked
+	SecondHashLosesKey
+	MendUnchecked
+	RefusedOpenMends
+	TrustForEver
+
+	// Failures.
+	RetryTailSync
+	RetryFileSync
+	SyncErrorIgnored
+	SharedDescription
+	FailureForgotten
+	FailedMapReads
+	FollowerTrustsLeader
+	EmptyCommitUnsynced
+	AdmitAll
+	ReserveForAll
+
+	// The file and who opens it.
+	LockNotTaken
+	ReadOnlyUnlocked
+	CloseIgnoresPins
+	CloseUnbumped
+	PathUnchecked
+	CutUnnoticed
+	ReplacedWhileLocking
+
+	numBugs
+)
+
+var planted = [numBugs]Planted{
+	DropTailSync:       {"DropTailSync", "the log is not synced before a commit is acknowledged", "I5"},
+	SyncOwnRecords:     {"SyncOwnRecords", "a commit syncs its own records only, not the log before them", "I5, hole 4: ownRange"},
+	SyncFirstSpan:      {"SyncFirstSpan", "a sync stops at the end of a segment", "I5"},
+	SyncSkipsHeaders:   {"SyncSkipsHeaders", "a sync leaves segment headers out", "I5"},
+	DropLongSync:       {"DropLongSync", "a span of the log above 1 MiB is not synced", "I5"},
+	DropExplicitSync:   {"DropExplicitSync", "DB.Sync returns without a sync", "I5"},
+	DropIntervalSync:   {"DropIntervalSync", "SyncInterval never syncs", "SyncInterval"},
+	TxSyncIgnored:      {"TxSyncIgnored", "a transaction's own SyncAlways is ignored", "TxOptions.Sync"},
+	DropCheckpointSync: {"DropCheckpointSync", "a checkpoint does not sync the file before its meta page", "I3"},
+	DropMetaSync:       {"DropMetaSync", "a checkpoint's meta page is left in the page cache", "I4"},
+	DropLifeSync:       {"DropLifeSync", "the beginning of a life does not sync what its meta pages name", "hole 9"},
+	DropLifeMetaSync:   {"DropLifeMetaSync", "the meta pages of a life are left in the page cache", "hole 9"},
+	DropTailRewrite:    {"DropTailRewrite", "recovery does not write the walked tail again", "hole 6"},
+	DropCreateSync:     {"DropCreateSync", "a new map gets its name before its content is synced", "creation"},
+	DropDirSync:        {"DropDirSync", "the directory of a new map is not synced", "creation"},
+
+	SlotBeforeRecord:   {"SlotBeforeRecord", "slots lead to records that are still in the buffer", "commit, steps 3 and 4"},
+	PublishBeforeSlots: {"PublishBeforeSlots", "a commit is published before its slots are set", "I6; reader order 1"},
+	PublishBeforeSync:  {"PublishBeforeSync", "a commit that demands a sync is published at once", "commit, steps 6 and 7"},
+	PointBeforePublish: {"PointBeforePublish", "a split's buckets are linked before they are trusted", "I6"},
+	MarkBeforeSync:     {"MarkBeforeSync", "the mark page is written before the sync it tells of", "mark, A1"},
+	MetaBeforeSync:     {"MetaBeforeSync", "a checkpoint writes its meta page before it syncs the file", "I3"},
+	ReleaseBeforeMeta:  {"ReleaseBeforeMeta", "a checkpoint frees space before its meta page is written", "I4"},
+	ReuseBeforeBump:    {"ReuseBeforeBump", "space is handed over before the generation is raised", "I6, hole 16; reader order 4"},
+	SealTakesPresent:   {"SealTakesPresent", "a checkpoint's meta page names the log's end of when it is written", "seal, hole 8"},
+
+	DropSegmentHeader:   {"DropSegmentHeader", "the header of a segment is not stored", "append"},
+	CutAtFirstBad:       {"CutAtFirstBad", "a bad record is the end of the log, whatever the marks say", "hole 1"},
+	LaterValidIsDamage:  {"LaterValidIsDamage", "a valid record behind a bad one proves damage", "hole 1: laterValid"},
+	MarkIgnored:         {"MarkIgnored", "the mark page is not read", "hole 2"},
+	WitnessIgnored:      {"WitnessIgnored", "records behind a bad one are no witnesses", "hole 2"},
+	MarkSumUnchecked:    {"MarkSumUnchecked", "the sum of the mark page is not checked", "mark"},
+	HalfCommits:         {"HalfCommits", "a commit counts from its first record on", "P2"},
+	AbortIgnored:        {"AbortIgnored", "an aborted commit is replayed", "ABORT"},
+	AllocateBeforeWalk:  {"AllocateBeforeWalk", "the walked tail stays in the free space", "hole 7: noExclude"},
+	ReplaySkipsDrop:     {"ReplaySkipsDrop", "replay leaves DROP records out", "I2"},
+	DropUnlogged:        {"DropUnlogged", "a tombstone's slot goes without a record", "I2, hole 11: unloggedDrop"},
+	LenMiscounted:       {"LenMiscounted", "replay does not count a key that comes back after its deletion", "Len"},
+	MovedCounted:        {"MovedCounted", "replay counts moved tombstones again", "Len"},
+	LateEpoch:           {"LateEpoch", "the epoch ends when the checkpoint is durable, not at the seal", "hole 8: lateEpoch"},
+	OneMeta:             {"OneMeta", "a life begins with one meta page", "hole 9: oneMeta"},
+	TwoImages:           {"TwoImages", "the two meta pages of a life name images of their own", "hole 9: twoImages"},
+	CleanTooEarly:       {"CleanTooEarly", "every checkpoint says that nothing will follow it", "meta page"},
+	RootUnchecked:       {"RootUnchecked", "the root page is not looked at when the meta page is chosen", "choose"},
+	NewerVersionIgnored: {"NewerVersionIgnored", "a meta page of a newer version counts as damaged", "hole 14"},
+	ReadOnlyBegins:      {"ReadOnlyBegins", "a read-only open begins a life", "ReadOnly"},
+
+	ReuseOneEarly:         {"ReuseOneEarly", "index pages are free after one checkpoint", "I4, hole 10a: reuse1"},
+	SegmentOneEarly:       {"SegmentOneEarly", "every segment is free after one checkpoint", "I4, hole 10b: segNaive"},
+	GenerationNotRaised:   {"GenerationNotRaised", "the generation is not raised before pages are reused", "I6"},
+	PinsIgnored:           {"PinsIgnored", "what a reader has pinned is reused", "I6"},
+	FreeAtOnce:            {"FreeAtOnce", "pages allocated and retired in one epoch do not wait for readers", "I6"},
+	ViewsReleasedEarly:    {"ViewsReleasedEarly", "a replaced mapping goes while a reader has it pinned", "I6"},
+	ZeroHeaderOmitted:     {"ZeroHeaderOmitted", "the header of a freed segment stays", "hole 22"},
+	MovedWithoutSequence:  {"MovedWithoutSequence", "a moved record does not say since when it is visible", "MOVED"},
+	MoveUnverified:        {"MoveUnverified", "compaction moves a rotten value and sums it anew", "hole 23"},
+	TrustCounters:         {"TrustCounters", "a segment without live bytes is retired unread", "hole 23"},
+	RetireBeforePublished: {"RetireBeforePublished", "a segment is retired, and space released, before what replaces it is published", "hole 19; reader order 7"},
+
+	SlotBeforeSequence: {"SlotBeforeSequence", "GetMany loads slots before the sequence", "reader, step 1; reader order 2"},
+	SequenceIgnored:    {"SequenceIgnored", "Get and Has see what is not published", "I6; reader order 3"},
+	ValidateEarly:      {"ValidateEarly", "Get validates the generation before it has read the record", "hole 16; reader order 5"},
+	PinAfterSequence:   {"PinAfterSequence", "GetFunc and GetMany pin after they have loaded the sequence", "reader order 6"},
+	ViewPinsLate:       {"ViewPinsLate", "a snapshot pins after it has loaded the sequence", "reader order 6"},
+	SumOfOriginal:      {"SumOfOriginal", "Get sums the value first and copies it then", "P4"},
+	KeyUncompared:      {"KeyUncompared", "a tag that matches is taken for the key", "step 3 of a Get"},
+
+	ValueSumUnchecked:     {"ValueSumUnchecked", "the sum of a value is not checked", "P4"},
+	HeaderSumUnchecked:    {"HeaderSumUnchecked", "the header sum of a record is not checked", "hole 15"},
+	RecordSumWithoutPlace: {"RecordSumWithoutPlace", "the sums of a record do not hold its position", "sums and salts"},
+	RecordSumWithoutSalt:  {"RecordSumWithoutSalt", "the sums of a record do not hold the salt of the segment's use", "I1"},
+	PageUnverified:        {"PageUnverified", "index pages are trusted unread", "hole 17"},
+	PageSumUnchecked:      {"PageSumUnchecked", "the sum of an index page is not checked", "hole 17"},
+	PageWithoutPlace:      {"PageWithoutPlace", "neither header nor sum of an index page is held against its number", "hole 13"},
+	EpochTagUnchecked:     {"EpochTagUnchecked", "an index page of another epoch is accepted", "hole 13"},
+	ImageSumUnchecked:     {"ImageSumUnchecked", "the sum of the images is not checked", "choose"},
+	MetaSumUnchecked:      {"MetaSumUnchecked", "the sum of a meta page is not checked", "choose"},
+	SecondHashLosesKey:    {"SecondHashLosesKey", "a bucket that goes on with the second hash loses a slot", "hole 21"},
+	MendUnchecked:         {"MendUnchecked", "a flipped bit is guessed and not held against the sum", "mending"},
+	RefusedOpenMends:      {"RefusedOpenMends", "an open that is refused leaves mended bits behind", "mending"},
+	TrustForEver:          {"TrustForEver", "index pages that were verified once are never verified again", "hole 17"},
+
+	RetryTailSync:        {"RetryTailSync", "a sync of the log that failed is tried again and believed", "I7"},
+	RetryFileSync:        {"RetryFileSync", "a sync of the file that failed is tried again and believed", "I7"},
+	SyncErrorIgnored:     {"SyncErrorIgnored", "a checkpoint goes on after its sync has failed", "I7"},
+	SharedDescription:    {"SharedDescription", "checkpoints and commits sync on one description", "hole 5, A3"},
+	FailureForgotten:     {"FailureForgotten", "a failed sync does not fail the map", "I7"},
+	FailedMapReads:       {"FailedMapReads", "a failed map still answers", "ErrFailed"},
+	FollowerTrustsLeader: {"FollowerTrustsLeader", "who waits for a leader does not look how far it synced", "I5"},
+	EmptyCommitUnsynced:  {"EmptyCommitUnsynced", "a transaction that wrote nothing does not wait for what it saw", "commit, step 8"},
+	AdmitAll:             {"AdmitAll", "commits are appended without a look at the room", "hole 24: ErrFull"},
+	ReserveForAll:        {"ReserveForAll", "every commit may use the reserve of deletes", "hole 24"},
+
+	LockNotTaken:         {"LockNotTaken", "the map is not locked", "ErrLocked"},
+	ReadOnlyUnlocked:     {"ReadOnlyUnlocked", "a read-only open takes no lock", "hole 30"},
+	CloseIgnoresPins:     {"CloseIgnoresPins", "Close does not wait for readers", "Close"},
+	CloseUnbumped:        {"CloseUnbumped", "Close unmaps without raising the generation", "hole 16d"},
+	PathUnchecked:        {"PathUnchecked", "a file that lost its name is still written", "ErrReplaced"},
+	CutUnnoticed:         {"CutUnnoticed", "a file cut short beneath the map is still written", "ErrReplaced"},
+	ReplacedWhileLocking: {"ReplacedWhileLocking", "a file that was replaced while the lock was awaited is opened", "open"},
+}
