@@ -61,24 +61,9 @@ func Open(o OpenOptions) (*Opened, error) {
 			_ = f.Close() // the read error is what matters
 			return nil, errs.At(path, "read the meta pages", err)
 		}
-		if err := nameYoung(&o, path, &metas); err != nil {
-			_ = f.Close() // the failed sync is what matters
-			return nil, errs.At(path, "open", noRoomIfFull(err))
-		}
 		return &Opened{File: f, Info: info, Path: path, Metas: metas}, nil
 	}
 	return nil, errs.At(path, "open", errs.Join(errs.ErrReplaced, errors.New("it changes all the time")))
-}
-
-// nameYoung makes the name of a map durable in which no life has begun: who created it may have died before
-// he did, and commits would be acknowledged in a file that a power cut takes away.
-func nameYoung(o *OpenOptions, path string, metas *MetaPair) error {
-	for _, m := range metas.Meta {
-		if o.ReadOnly || m != nil && m.Life > 0 || sabotage.Is(sabotage.DropDirSync) {
-			return nil
-		}
-	}
-	return o.Disk.SyncDir(path)
 }
 
 // openLocked opens the file and takes its lock. A nil File means: try again.

@@ -91,6 +91,9 @@ func (p *Pager) WriteZeros(from, to uint64) error {
 // name and its sync. A directory that may not be read, or is gone, is no error: the first cannot be helped, and of
 // the second CheckPath tells.
 func (p *Pager) SyncName() error {
+	if sabotage.Is(sabotage.DropDirSync) {
+		return nil
+	}
 	err := p.disk.SyncDir(p.path)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		return nil
