@@ -219,18 +219,5 @@ func TestCheckStopsAtEnough(t *testing.T) {
 	}
 }
 
-// TestCheckMarkPage: of a closed map the mark page must hold.
-func TestCheckMarkPage(t *testing.T) {
-	m := newMap(t, 400)
-	m.fill(0, 30)
-	m.checkpoint(true)
-	m.damage(uint64(pager.MarkPage)*pager.PageSize + 9)
-	m.disk = m.copied() // without the lock
-	report, err := Check(context.Background(), options(m.disk), CheckOptions{})
-	require.NoError(t, err)
-	require.Len(t, report.Findings, 1)
-	require.Equal(t, StructureMark, report.Findings[0].Structure)
-}
-
 // links is the number of LINK records that a whole log of so many segments of one life holds.
 func links(r *CheckReport) uint64 { return r.Segments - 1 }
