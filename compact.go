@@ -53,6 +53,9 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 	db.turn.Unlock()
 	for {
 		g, ok := db.emptiest(skip, began, percent, units > 0)
+		if db.clearing.Load() > 0 {
+			return ctx.Err() // Clear waits, and does it better
+		}
 		if !ok || ctx.Err() != nil {
 			break
 		}
@@ -138,6 +141,9 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
 	for done, released := sabotage.Is(sabotage.TrustCounters) && db.s.Tail.Live(g) == 0, false; !done; {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if db.clearing.Load() > 0 {
+			return errKept
 		}
 		var err error
 		if done, err = c.step(); err == nil {
@@ -243,6 +249,9 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 			return 0, 0, errKept
 		}
 		c.at += r.Size()
+		if r.Kind == tail.KindClear && s.OldestSequence(c.g) < r.Sequence {
+			return 0, 0, errKept // a salvage would bring back what it cleared
+		}
 		if r.Kind != tail.KindPut && r.Kind != tail.KindDelete {
 			continue
 		}

@@ -24,7 +24,8 @@ var letters = func() (all [26]string) {
 //	put K N         sets key K to N bytes
 //	delete K
 //	tx MODE A...    a commit of several records: K=N sets, K- deletes
-//	checkpoint, compact, sync, reopen
+//	swap K N        put, by CompareAndSwap if the key is there, by GetOrPut if not
+//	clear, checkpoint, compact, sync, reopen
 //	hold, release   a snapshot
 func (c *crashRun) op(text string) {
 	f := strings.Fields(text)
@@ -52,6 +53,13 @@ func (c *crashRun) op(text string) {
 		c.must(c.db.Close())
 		c.acked = len(c.states) - 1
 		c.open()
+	case "clear":
+		c.say("clear")
+		c.will(func(m kv) { clear(m) })
+		c.must(c.db.Clear())
+		c.returned(c.mode)
+	case "swap":
+		c.swap(crashKeys[mustAtoi(f[1])], c.value(mustAtoi(f[2])))
 	case "hold":
 		c.hold()
 	case "release":
@@ -95,6 +103,23 @@ func (c *crashRun) put(k, v string) {
 	c.say("put %s %d", k, len(v))
 	c.will(func(m kv) { m[k] = v })
 	c.must(c.db.Put([]byte(k), []byte(v)))
+	c.returned(c.mode)
+}
+
+// swap sets a key that has a value by CompareAndSwap, and one that has none by GetOrPut.
+func (c *crashRun) swap(k, v string) {
+	c.say("swap %s %d", k, len(v))
+	was, there := c.last()[k]
+	c.will(func(m kv) { m[k] = v })
+	if there {
+		swapped, err := c.db.CompareAndSwap([]byte(k), []byte(was), []byte(v))
+		c.must(err)
+		if !swapped {
+			c.fail("%s: CompareAndSwap found another value", c.doing())
+		}
+	} else if _, loaded, err := c.db.GetOrPut([]byte(k), []byte(v)); loaded || err != nil {
+		c.fail("%s: GetOrPut found %v, %v", c.doing(), loaded, err)
+	}
 	c.returned(c.mode)
 }
 
@@ -182,8 +207,12 @@ func (c *crashRun) checkHeld() {
 // random runs a random operation.
 func (c *crashRun) random() {
 	switch x := c.r.IntN(40); {
-	case x < 18:
+	case x < 15:
 		c.put(c.someKey(), c.someValue())
+	case x < 17:
+		c.swap(c.someKey(), c.someValue())
+	case x < 18:
+		c.op("clear")
 	case x < 24:
 		c.delete(c.someKey())
 	case x < 30:

@@ -36,13 +36,17 @@ type DB struct {
 
 	// turn is the writer's turn: who holds it may append and change the index.
 	turn sync.Mutex
-	// The next three belong to it.
+	// The next four belong to it.
 	lastMark    uint64        // the mark that the last MARK record carried
 	lastSegment *tail.Segment // the segment of the last commit
 	scratch     batch         // the running commit
+	counter     [8]byte       // what Add stores
 
-	checkpointMu sync.Mutex // one checkpoint or compaction at a time
-	hopeless     uint64     // what was reclaimable when making space last ended; with checkpointMu
+	holder atomic.Pointer[holder] // with Debug.Callers: who holds the turn
+
+	checkpointMu sync.Mutex   // one checkpoint or compaction at a time
+	clearing     atomic.Int32 // calls of Clear that wait for checkpointMu: compaction makes way for them
+	hopeless     uint64       // what was reclaimable when making space last ended; with checkpointMu
 	background   background
 	counters     counters
 }
@@ -173,6 +177,9 @@ func (db *DB) Checkpoint() error {
 	}
 	if db.opts.ReadOnly {
 		return errs.At(db.s.P.Path(), "checkpoint", errs.ErrReadOnly)
+	}
+	if err := db.waitsForItself(); err != nil {
+		return err
 	}
 	return db.guarded(func() error {
 		db.checkpointMu.Lock()

@@ -33,6 +33,17 @@ var (
 	// reason. Nothing was changed; reads, Delete, Checkpoint and Close go on. The system's cause
 	// (syscall.ENOSPC, ENOMEM, EIO …) is visible to errors.Is.
 	ErrFull = errs.ErrFull
+	// ErrNotCounter: Add of a key whose value has not exactly 8 bytes.
+	ErrNotCounter = errs.ErrNotCounter
+	// ErrOverflow: Add would leave the range of int64.
+	ErrOverflow = errs.ErrOverflow
+	// ErrSelfWait: with Options.Debug.Callers, a write of the DB inside an Update or Modify callback of its own goroutine, which without it
+	// would wait for ever. The message names both callers.
+	ErrSelfWait = errs.ErrSelfWait
+	// ErrTooManyWrites: a transaction took 2,147,483,646 writes, which is the most.
+	ErrTooManyWrites = errs.ErrTooManyWrites
+	// ErrToken: the bytes are no token of a scan.
+	ErrToken = errs.ErrToken
 	// ErrHashExhausted: more keys than a bucket holds agree in 36 bits of two hashes, one of them keyed: does not happen by chance or attack.
 	ErrHashExhausted = errs.ErrHashExhausted
 )

@@ -15,10 +15,12 @@ import (
 )
 
 // tempMap opens a new map in a directory of its own; done closes it and removes both.
-func tempMap() (db *mapfile.DB, done func()) {
+func tempMap() (db *mapfile.DB, done func()) { return tempMapWith(mapfile.Options{}) }
+
+func tempMapWith(o mapfile.Options) (db *mapfile.DB, done func()) {
 	dir, err := os.MkdirTemp("", "mapfile-example-")
 	must(err)
-	db, err = mapfile.Open(filepath.Join(dir, "fruit.map"), nil)
+	db, err = mapfile.Open(filepath.Join(dir, "fruit.map"), &o)
 	must(err)
 	return db, func() {
 		must(db.Close())

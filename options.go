@@ -69,6 +69,8 @@ type Options struct {
 	MaxSize int64
 	// AllowNetwork opens a file on a network file system, where locks and shared mappings may not do what they promise.
 	AllowNetwork bool
+	// Debug finds mistakes of the program that uses the map. For tests.
+	Debug DebugOptions
 	// Logger is told what no caller hears: a recovery at open, a failed background checkpoint or sync. nil: silent.
 	Logger *slog.Logger
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // pins is where readers that show bytes of the mapping to a caller, or that live
@@ -20,7 +21,24 @@ type pinBlock [64]pinCell
 
 type pinCell struct {
 	generation atomic.Uint64 // 0: free
-	_          [56]byte
+	// Of a transaction, a callback, or a read that pins; 0 in pins that are held for one of these.
+	began    atomic.Int64 // ns since the process began
+	sequence atomic.Uint64
+	caller   atomic.Pointer[string] // with Debug.Callers
+	_        [32]byte
+}
+
+// processBegan is a moment from which a monotonic clock counts.
+var processBegan = time.Now()
+
+// note says what the pin is for, to Stats.
+func (c *pinCell) note(sequence uint64, callers bool) {
+	if callers {
+		name := callerName()
+		c.caller.Store(&name)
+	}
+	c.sequence.Store(sequence)
+	c.began.Store(int64(time.Since(processBegan)))
 }
 
 // acquire pins the current generation. The caller loads published and root afterwards, never before.
@@ -73,31 +91,55 @@ func (p *pins) grow() {
 	p.blocks.Store(&more)
 }
 
-func (c *pinCell) release() { c.generation.Store(0) }
+func (c *pinCell) release() {
+	c.began.Store(0)
+	c.caller.Store(nil)
+	c.generation.Store(0)
+}
 
 // oldest is the lowest generation pinned, the largest number if there is none.
 func (p *pins) oldest() uint64 {
 	low := uint64(math.MaxUint64)
-	p.each(func(g uint64) { low = min(low, g) })
+	p.each(func(c *pinCell) {
+		if g := c.generation.Load(); g != 0 { // it may be released meanwhile
+			low = min(low, g)
+		}
+	})
 	return low
 }
 
 // count is the number of pins.
 func (p *pins) count() int {
 	n := 0
-	p.each(func(uint64) { n++ })
+	p.each(func(*pinCell) { n++ })
 	return n
 }
 
-func (p *pins) each(visit func(generation uint64)) {
+// oldestReader is what Stats tells of the reader that began first, nothing if there is none.
+func (p *pins) oldestReader() (r OldestReader) {
+	first := int64(math.MaxInt64)
+	p.each(func(c *pinCell) {
+		began, sequence, caller := c.began.Load(), c.sequence.Load(), c.caller.Load()
+		if began == 0 || began >= first || c.began.Load() != began {
+			return
+		}
+		first, r = began, OldestReader{Age: time.Since(processBegan) - time.Duration(began), Sequence: sequence}
+		if caller != nil {
+			r.Caller = *caller
+		}
+	})
+	return r
+}
+
+func (p *pins) each(visit func(c *pinCell)) {
 	all := p.blocks.Load()
 	if all == nil {
 		return
 	}
 	for _, block := range *all {
 		for i := range block {
-			if g := block[i].generation.Load(); g != 0 {
-				visit(g)
+			if c := &block[i]; c.generation.Load() != 0 {
+				visit(c)
 			}
 		}
 	}

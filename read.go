@@ -110,7 +110,7 @@ func (db *DB) Has(key []byte) (bool, error) {
 // fn returns. fn's error comes back unchanged. Inside fn every call but Close works. A missing
 // key is ErrNotFound, and fn is not called.
 func (db *DB) GetFunc(key []byte, fn func(value []byte) error) error {
-	return db.pinned(func(at snapshot) error { return at.lend(key, fn) })
+	return db.pinned(func(at snapshot) error { return at.lend(key, db.lender(fn)) })
 }
 
 // snapshot is a place from which to read: a root and a sequence. It is good for
@@ -127,7 +127,7 @@ type snapshot struct {
 func (db *DB) now() snapshot {
 	at := snapshot{s: db.s, sequence: db.s.Published.Load()}
 	sabotage.Yield(sabotage.ReaderHasSequence)
-	at.root = db.s.Root()
+	at.root = db.s.RootAt(at.sequence)
 	sabotage.Yield(sabotage.ReaderHasRoot)
 	return at
 }
@@ -200,6 +200,7 @@ func (db *DB) pinned(f func(at snapshot) error) (err error) {
 	}()
 	at := db.now()
 	at.mend = true
+	pin.note(at.sequence, db.opts.Debug.Callers)
 	return f(at)
 }
 
@@ -240,21 +241,33 @@ func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error
 // visible goes from a key's newest record back to the one that the snapshot sees.
 func (at *snapshot) visible(r *tail.Record) error {
 	for r.Visible() > at.sequence {
-		own := r.Sequence
-		if r.Previous == 0 {
-			return errs.ErrNotFound
-		}
-		if err := at.s.Record(r.Previous, r, at.mend); err != nil {
+		ok, err := at.back(r)
+		if err != nil {
 			return err
 		}
-		if r.Sequence >= own { // each step goes back in the log: no loops, whatever the file says
-			return at.corrupt(r, "the previous version of a record is not older")
+		if !ok {
+			return errs.ErrNotFound
 		}
 	}
 	if r.Kind != tail.KindPut {
 		return errs.ErrNotFound
 	}
 	return nil
+}
+
+// back goes from a record to the version before it; false if there is none.
+func (at *snapshot) back(r *tail.Record) (bool, error) {
+	own := r.Sequence
+	if r.Previous == 0 {
+		return false, nil
+	}
+	if err := at.s.Record(r.Previous, r, at.mend); err != nil {
+		return false, err
+	}
+	if r.Sequence >= own { // each step goes back in the log: no loops, whatever the file says
+		return false, at.corrupt(r, "the previous version of a record is not older")
+	}
+	return true, nil
 }
 
 func (at *snapshot) corrupt(r *tail.Record, reason string) error {
@@ -317,6 +330,11 @@ const stage = 32
 // error: ErrNotFound for a missing key, ErrCorrupt for a damaged one. It sees one moment. An error that fn
 // returns stops it and comes back unchanged.
 func (db *DB) GetMany(keys [][]byte, fn func(i int, value []byte, err error) error) error {
+	if lent := fn; db.opts.Debug.Poison {
+		fn = func(i int, value []byte, err error) error {
+			return db.lendTo(value, func(value []byte) error { return lent(i, value, err) })
+		}
+	}
 	return db.pinned(func(at snapshot) error {
 		for from := 0; from < len(keys); from += stage {
 			if err := at.getStage(keys, from, min(stage, len(keys)-from), fn); err != nil {

@@ -29,7 +29,17 @@ type Stats struct {
 	Waits          Waits         // the longest that a writer of this DB can have waited for its upkeep
 	Mended         uint64        // single flipped bits taken back since Open
 	Readers        int           // transactions and callbacks reading now
+	Oldest         OldestReader  // the one of them that began first
+	Writer         string        // with Debug.Callers: who holds the writer's turn in a transaction, as file:line (function); "" if nobody does
 	Recovery       RecoveryStats // what Open had to do
+}
+
+// OldestReader is the transaction or callback that has been reading for the longest time: what it may need is not used again
+// before it ends. It is zero while nobody reads.
+type OldestReader struct {
+	Age      time.Duration // since it began
+	Sequence uint64        // of the last commit that it sees
+	Caller   string        // with Debug.Callers: who began it, as file:line (function)
 }
 
 // Waits tells how long a single Put can have waited for the map itself, at worst so far. What a slower Put waited
@@ -52,17 +62,18 @@ type RecoveryStats struct {
 	Duration       time.Duration // of the whole Open
 }
 
-// Stats reports on the map. It takes the writer's turn for a moment: inside Update it would wait for itself.
-// After Close it is zero.
+// Stats reports on the map. It takes the writer's turn for a moment: inside Update it would wait for itself,
+// but for Options.Debug.Callers. After Close it is zero.
 func (db *DB) Stats() Stats {
 	pin := db.pins.acquire(&db.s.Generation)
 	defer pin.release()
 	if db.closed.Load() {
 		return Stats{}
 	}
+	holder := db.holder.Load() // before waiting for it
 	st := Stats{
 		Keys: db.Len(), Published: db.s.Published.Load(), Durable: db.dur.synced.Load(), Appended: db.dur.appended.Load(),
-		Readers: db.pins.count() - 1, Checkpoints: db.counters.checkpoints.Load(), Recovery: recoveryStats(&db.s.Report),
+		Readers: db.pins.count() - 1, Oldest: db.pins.oldestReader(), Checkpoints: db.counters.checkpoints.Load(), Recovery: recoveryStats(&db.s.Report),
 	}
 	if info, err := db.s.P.Stat(); err == nil {
 		st.FileSize, st.Allocated = info.Size, info.Blocks
@@ -70,8 +81,13 @@ func (db *DB) Stats() Stats {
 	_, st.Mended = db.s.P.Mended()
 	free := db.s.Free.Stats()
 	st.FreeBytes, st.PendingBytes = int64(free.Free+db.s.DryPages())*pageSize, int64(free.Pending+free.Due)*pageSize
-	db.turn.Lock()
-	defer db.turn.Unlock()
+	if holder != nil {
+		st.Writer = holder.caller
+	}
+	if db.waitsForItself() == nil { // else the turn is this goroutine's
+		db.turn.Lock()
+		defer db.turn.Unlock()
+	}
 	st.Tombstones, st.Sequence = db.s.Tombstones, db.s.Tail.Sequence
 	st.IndexPages, st.DirectoryPages = db.s.Index.Pages(), uint64(db.s.Index.Directories)
 	st.LogBytes = db.s.Tail.LSN - db.s.LastSeal()

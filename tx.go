@@ -29,8 +29,10 @@ type Tx struct {
 	at       snapshot // of a read-only one; a read-write one reads the present
 	keys     uint64   // at the begin
 	set      writeSet
-	began    place // where the log stood when a read-write one began
+	logEnd   uint64 // LSN below which everything was appended, at least what it sees
+	began    place  // where the log stood when a read-write one began
 	iterErr  firstError
+	release  func() // says that the turn is not the caller's any more
 }
 
 // View runs fn in a read-only transaction, which ends when fn returns. fn's error comes back unchanged; a
@@ -55,6 +57,7 @@ func (db *DB) Update(fn func(tx *Tx) error) error {
 	}
 	tx.managed = true
 	defer tx.end()
+	tx.release = db.holds(true)
 	if err := fn(tx); err != nil {
 		return err
 	}
@@ -74,19 +77,23 @@ func (db *DB) BeginTx(ctx context.Context, opts *TxOptions) (*Tx, error) {
 	}
 	tx := &Tx{db: db, readOnly: o.ReadOnly, sync: o.Sync, ctx: ctx}
 	if o.ReadOnly {
-		return tx, db.beginRead(tx)
+		if err := db.beginRead(tx); err != nil {
+			return nil, err
+		}
+		return tx, nil
 	}
 	if err := db.writable(); err != nil {
 		return nil, err
 	}
 	if err := db.takeTurn(ctx); err != nil {
-		return nil, errs.At(db.s.P.Path(), "wait for the writer's turn", err)
+		return nil, db.waitedFor(err)
 	}
 	if err := db.ready(); err != nil {
 		db.turn.Unlock()
 		return nil, err
 	}
-	tx.began, tx.keys = db.latest(), db.s.Keys
+	tx.logEnd = db.s.Tail.LSN
+	tx.began, tx.keys, tx.release = db.latest(), db.s.Keys, db.holds(false)
 	return tx, nil
 }
 
@@ -101,8 +108,10 @@ func (db *DB) beginRead(tx *Tx) error {
 		return err
 	}
 	sequence, keys := db.dur.snapshot()
+	tx.pin.note(sequence, db.opts.Debug.Callers)
 	tx.at = db.now()
 	tx.at.sequence, tx.keys, tx.at.mend = sequence, keys, true
+	tx.logEnd = db.dur.appended.Load() // behind the sequence: all of what that covers lies before it
 	return nil
 }
 
@@ -145,6 +154,7 @@ func (tx *Tx) end() {
 	if tx.readOnly {
 		tx.pin.release()
 	} else {
+		tx.release()
 		tx.db.turn.Unlock()
 	}
 	tx.set = writeSet{}
@@ -221,7 +231,7 @@ func (tx *Tx) usable() error {
 func (tx *Tx) now() snapshot {
 	if tx.readOnly {
 		at := tx.at
-		at.root = tx.db.s.Root()
+		at.root = tx.db.s.RootAt(at.sequence)
 		return at
 	}
 	at := tx.db.now()
@@ -252,9 +262,9 @@ func (tx *Tx) GetFunc(key []byte, fn func(value []byte) error) error {
 		if op.deleted {
 			return errs.ErrNotFound
 		}
-		return fn(bytes.Clone(op.value)) // the set itself is not lent: the caller could write to it
+		return tx.db.lendTo(bytes.Clone(op.value), fn) // the set itself is not lent: the caller could write to it
 	}
-	return tx.guarded(func(at snapshot) error { return at.lend(key, fn) })
+	return tx.guarded(func(at snapshot) error { return at.lend(key, tx.db.lender(fn)) })
 }
 
 // Has reports whether key is there.
@@ -332,7 +342,7 @@ func (tx *Tx) writable() error {
 // write notes a write.
 func (tx *Tx) write(key, value []byte, deleted bool) error {
 	if tx.set.n >= maxSet {
-		return errs.At(tx.db.s.P.Path(), "", fmt.Errorf("%w: more than %d writes in one transaction", errs.ErrFull, maxSet))
+		return errs.At(tx.db.s.P.Path(), "", errs.Join(errs.ErrTooManyWrites, fmt.Errorf("%d is the most", maxSet)))
 	}
 	tx.set.add(key, value, deleted)
 	return nil

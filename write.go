@@ -50,7 +50,7 @@ func (db *DB) writable() error {
 	if db.opts.ReadOnly {
 		return errs.At(db.s.P.Path(), "write", errs.ErrReadOnly)
 	}
-	return nil
+	return db.waitsForItself()
 }
 
 // one is a commit of one record.
@@ -126,26 +126,39 @@ func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at plac
 	if found {
 		oldSize = int64(db.s.Matched.Size())
 	}
+	storing = true
+	return db.append(kind, key, value, slotBefore{previous, oldSize, found, alive})
+}
+
+// slotBefore is what the index's cursor, left by Lookup, says of a key before a change.
+type slotBefore struct {
+	previous uint64 // where its slot leads
+	size     int64  // of the record there
+	found    bool   // there is a slot
+	alive    bool   // the key is there
+}
+
+// append is the rest of a commit of one record, behind the look-up of its key. The turn is held.
+func (db *DB) append(kind tail.Kind, key, value []byte, was slotBefore) (at place, err error) {
 	size := tail.Size(len(key), uint64(len(value)))
 	urgency := recovery.Ordinary
 	if kind == tail.KindDelete {
 		urgency = recovery.Urgent
 	}
-	storing = true
 	if err := db.admit(1, size, size, urgency); err != nil {
 		return at, err
 	}
 	b := db.newBatch(db.opts.Sync == SyncAlways)
 	r := &b.record
-	r.Kind, r.Key, r.Value, r.Previous = kind, key, value, previous
+	r.Kind, r.Key, r.Value, r.Previous = kind, key, value, was.previous
 	r.Flags = tail.FlagFirst | tail.FlagLast
-	if err := b.append(alive); err != nil {
+	if err := b.append(was.alive); err != nil {
 		return at, b.abandon(err)
 	}
 	if err := b.flush(); err != nil {
 		return at, db.s.P.Fail(err)
 	}
-	if err := b.slot(r.Position, found, alive, oldSize); err != nil {
+	if err := b.slot(r.Position, was.found, was.alive, was.size); err != nil {
 		return at, db.s.P.Fail(err)
 	}
 	b.finish()

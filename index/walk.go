@@ -1,6 +1,8 @@
 package index
 
 import (
+	"encoding/binary"
+
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -41,12 +43,26 @@ func addTop(w uint64, depth uint) (uint64, bool) {
 	return w, w == 0
 }
 
+// Bucket is a bucket as a walk in the order of hashes meets it.
+type Bucket struct {
+	At     uint64 // byte offset in the file
+	Second bool   // its slots hold bits of the second hash
+	After  Path   // the place behind it
+	End    bool   // there is none
+}
+
 // BucketAt finds the bucket that holds a place: its byte offset, and the place
 // behind it. end says that it is the last. The caller has a pin, or the turn.
 func (x *Index) BucketAt(root pager.Ref, at Path) (bucket uint64, after Path, end bool, err error) {
+	b, err := x.BucketOf(root, at)
+	return b.At, b.After, b.End, err
+}
+
+// BucketOf is BucketAt, telling more.
+func (x *Index) BucketOf(root pager.Ref, at Path) (b Bucket, err error) {
 	how, err := x.VerifyRoot(root, true)
 	if err != nil {
-		return 0, at, false, err
+		return b, err
 	}
 	page, rest := root.Page, at.First
 	for level := 0; level < 2*x.levels; level++ {
@@ -55,18 +71,47 @@ func (x *Index) BucketAt(root pager.Ref, at Path) (bucket uint64, after Path, en
 		}
 		over := width(how)
 		if page, how, err = x.child(page, level, over, rest>>(64-over), true); err != nil {
-			return 0, at, false, err
+			return b, err
 		}
 		if how&isDirectory == 0 {
 			if err := x.fits(page, level+1, over, at.buckets); err != nil {
-				return 0, at, false, err
+				return b, err
 			}
-			after, end = x.next(at, uint(x.p.View().Page(page)[offDepth]))
-			return uint64(page) * pager.PageSize, after, end, nil
+			b.At, b.Second = uint64(page)*pager.PageSize, level >= x.levels
+			b.After, b.End = x.next(at, uint(x.p.View().Page(page)[offDepth]))
+			return b, nil
 		}
 		rest <<= x.fan
 	}
-	return 0, at, false, x.corrupt(page, "the directory is deeper than it can be")
+	return b, x.corrupt(page, "the directory is deeper than it can be")
+}
+
+// Mask keeps the bits of a first hash that lead the trie.
+func (x *Index) Mask() uint64 { return ^uint64(0) << (64 - x.bits()) }
+
+// SlotBits is how many bits of its hash a slot holds; below them Slots puts the slot's number.
+const SlotBits = 39
+
+// Slots appends a word for each slot of a bucket that leads to a record: the 39 bits of the hash in use that it holds, at the
+// top, and the number of the slot in the lowest 9 bits.
+func (x *Index) Slots(dst []uint64, bucket uint64) []uint64 {
+	v := x.p.View()
+	tops := v.Bytes(bucket+offTops, 2*uint64(x.slots))
+	for i := range x.slots {
+		if w := v.Load64(bucket + offWords + 8*uint64(i)); w != wordEmpty && w != wordDead {
+			dst = append(dst, storedBits(uint64(binary.LittleEndian.Uint16(tops[2*i:])), w)|uint64(i))
+		}
+	}
+	return dst
+}
+
+// Position is where slot number i of a bucket leads now; 0 if to nothing any more.
+func (x *Index) Position(bucket uint64, i uint64) uint64 {
+	w := x.p.View().Load64(bucket + offWords + 8*i)
+	if w == wordDead {
+		return 0
+	}
+	return w & positionMask << 3
 }
 
 // fits reports as damage a bucket that cannot stand below so many directories, the last of which resolves width bits, behind so

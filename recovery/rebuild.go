@@ -32,6 +32,7 @@ type rebuild struct {
 	steps    int
 	applied  int
 
+	cleared  uint64   // sequence of the last CLEAR: what is older is gone
 	sequence uint64   // of the commit being gathered
 	commit   []uint64 // its records
 	aborted  bool
@@ -49,6 +50,9 @@ func (b *rebuild) survey() error {
 	defer func() { lost.Tell = nil }()
 	err := b.scan(func(_ *tail.Segment, r *tail.Record) error {
 		last = r.Sequence
+		if r.Kind == tail.KindClear && !b.w.Aborted[r.Sequence] {
+			b.cleared = max(b.cleared, r.Sequence)
+		}
 		if (r.Kind == tail.KindPut || r.Kind == tail.KindDelete) && !b.holds(r) && len(b.rotten) < maxListed {
 			b.rotten = append(b.rotten, r.Position)
 		}
@@ -77,7 +81,10 @@ func (b *rebuild) holds(r *tail.Record) bool {
 func (b *rebuild) order() error {
 	ok, err := b.w.Each(b.s.P.View(), func(r *tail.Record) error {
 		switch {
-		case r.Kind != tail.KindRetire || b.w.Aborted[r.Sequence]:
+		case b.w.Aborted[r.Sequence]:
+		case r.Kind == tail.KindClear:
+			b.s.dropSegmentsBefore(b.w, r)
+		case r.Kind != tail.KindRetire:
 		case len(b.w.Gaps) > 0:
 			b.s.applyRetireLossy(b.w, r)
 		default:
@@ -151,14 +158,14 @@ func (b *rebuild) build() error {
 	}
 	s.Report.Rebuilt = true
 	if !s.P.ReadOnly() {
-		s.retireOldIndex()
+		s.retireOldIndex(func(page pager.PageNo) bool { return s.P.Verified(page) != 0 })
 	}
 	return nil
 }
 
 // gather collects the records of a commit, which count when it is known that no ABORT ends it.
 func (b *rebuild) gather(_ *tail.Segment, r *tail.Record) error {
-	if r.Kind == tail.KindLink || r.Kind == tail.KindPad {
+	if r.Kind == tail.KindLink || r.Kind == tail.KindPad || r.Sequence < b.cleared {
 		return nil
 	}
 	if r.Sequence != b.sequence {
@@ -237,9 +244,10 @@ func (b *rebuild) tellRotten() error {
 	return nil
 }
 
-// retireOldIndex retires every page that is in use and is neither fixed, nor of the images, a segment, set aside, nor built
-// in this life: the old index. They stay as they are until both meta pages name the new one.
-func (s *State) retireOldIndex() {
+// retireOldIndex retires every page that is in use and is neither fixed, nor of the images, a segment, set aside, nor of the
+// new index: the old one. They stay as they are until both meta pages name the new one. No page is on its way in or out of
+// use but under the turn.
+func (s *State) retireOldIndex(isNew func(pager.PageNo) bool) {
 	var used []freelist.Run
 	s.Free.Account(func(r freelist.Run, state freelist.State) {
 		if state == freelist.StateUsed {
@@ -262,7 +270,7 @@ func (s *State) retireOldIndex() {
 				continue
 			}
 			n := uint64(0)
-			for at+n < end && (len(owned) == 0 || at+n < uint64(owned[0].Start)) && s.P.Verified(pager.PageNo(at+n)) == 0 {
+			for at+n < end && (len(owned) == 0 || at+n < uint64(owned[0].Start)) && !isNew(pager.PageNo(at+n)) {
 				n++
 			}
 			if n > 0 {

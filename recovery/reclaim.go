@@ -34,6 +34,7 @@ func (s *State) Reclaim() error {
 func (s *State) handOver(e *freelist.Entry) error {
 	if e.Kind == freelist.KindSegment {
 		s.zeroing(e.Run)
+		s.Tail.Reused(e.Start, e.Pages)
 		zeros := make([]byte, tail.SegmentHeader)
 		if sabotage.Is(sabotage.ZeroHeaderOmitted) {
 			zeros = nil
@@ -68,7 +69,7 @@ func (s *State) retirePage(page pager.PageNo, built uint32) {
 
 // RetireSegment takes a segment out of the live state; its RETIRE record has been appended.
 func (s *State) RetireSegment(g *tail.Segment) {
-	s.Tail.Remove(g.Start, g.Salt)
+	s.Tail.Retire(g, s.Generation.Load())
 	s.leaving = append(s.leaving, leaving{run: freelist.Run{Start: g.Start, Pages: g.Pages}, firstSeq: g.FirstSeq})
 	s.Free.Retire(freelist.Entry{
 		Run: freelist.Run{Start: g.Start, Pages: g.Pages}, Kind: freelist.KindSegment,

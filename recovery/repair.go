@@ -6,7 +6,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/tail"
@@ -55,6 +54,8 @@ func (s *State) replayByKey(w *tail.Walk) error {
 			return nil
 		case r.Kind == tail.KindPut || r.Kind == tail.KindDelete || r.Kind == tail.KindDrop:
 			return s.applyKey(r)
+		case r.Kind == tail.KindClear:
+			return s.applyClear(w, r)
 		}
 		return nil
 	})
@@ -142,10 +143,7 @@ func (s *State) dropReused(w *tail.Walk) {
 		if !s.reused(w, g) {
 			continue
 		}
-		s.Tail.Remove(g.Start, g.Salt)
-		for _, run := range s.without(w, g) {
-			s.Free.Retire(freelist.Entry{Run: run, Kind: freelist.KindSegment, Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load()}, 0)
-		}
+		s.dropSegment(w, g)
 	}
 }
 

@@ -207,6 +207,8 @@ func (s *State) apply(w *tail.Walk, r *tail.Record) error {
 		return s.applySlot(r)
 	case tail.KindRetire:
 		s.applyRetire(w, r)
+	case tail.KindClear:
+		return s.applyClear(w, r)
 	}
 	return nil
 }
@@ -260,6 +262,11 @@ func (s *State) applyRetire(w *tail.Walk, r *tail.Record) {
 	if g == nil {
 		return // an older image of the table did not know it either
 	}
+	s.dropSegment(w, g)
+}
+
+// dropSegment takes a segment out of the table, and retires what no walked segment holds of it.
+func (s *State) dropSegment(w *tail.Walk, g *tail.Segment) {
 	s.Tail.Remove(g.Start, g.Salt)
 	for _, run := range s.without(w, g) {
 		s.Free.Retire(freelist.Entry{Run: run, Kind: freelist.KindSegment, Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load()}, 0)

@@ -18,7 +18,7 @@ import (
 //
 // What counts, in this order: a segment's header, or the segment table, or a LINK gives its salt; a record's header sum
 // holds under it; of a life only sequences below the first of any later life (a later life began where this one was cut);
-// behind the end that a segment table knows nothing; no aborted commit; and the last commit of the last life only if it
+// behind the end that a segment table knows nothing; no aborted commit; nothing older than a CLEAR that counts; and the last commit of the last life only if it
 // is whole. In the order of the log the last record of a key is its newest.
 //
 // The heap holds something for each segment, and nothing for each key. For one goroutine. The file is mapped read-only; a
@@ -42,7 +42,9 @@ type Salvage struct {
 	lives    []lifeSeen
 	aborted  map[commitID]bool
 	torn     commitID // the commit that is not whole
-	reading  *found   // the segment that read is in
+	clears   []commitID
+	cleared  uint64 // sequence of the last CLEAR that counts: what is older is gone
+	reading  *found // the segment that read is in
 	progress func(done, total uint64)
 	done     uint64
 	total    uint64
@@ -278,6 +280,8 @@ func (s *Salvage) note(g *found, r *tail.Record) {
 		s.Puts++
 		s.PutBytes += uint64(len(r.Key) + len(r.Value))
 		s.KeyBytes += uint64(len(r.Key))
+	case tail.KindClear:
+		s.clears = append(s.clears, commitID{g.Life, r.Sequence})
 	case tail.KindAbort:
 		s.aborted[commitID{g.Life, r.Sequence}] = true
 	}
@@ -378,6 +382,11 @@ func (s *Salvage) settle() {
 		limit = min(limit, l.first)
 		if m := s.newest(); l.maxSeq > 0 && l.limit == ^uint64(0) && !l.last && (m == nil || l.maxSeq > m.Sequence) {
 			s.torn = commitID{l.life, l.maxSeq}
+		}
+	}
+	for _, id := range s.clears {
+		if id.sequence < s.life(id.life).limit && !s.aborted[id] && id != s.torn {
+			s.cleared = max(s.cleared, id.sequence)
 		}
 	}
 }

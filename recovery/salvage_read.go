@@ -32,7 +32,7 @@ func (s *Salvage) Each(ctx context.Context, lost *Losses, visit func(r *tail.Rec
 			case r.Sequence >= limit:
 				s.Orphans++
 				return nil
-			case s.aborted[id]:
+			case s.aborted[id] || r.Sequence < s.cleared:
 				return nil
 			case id == s.torn:
 				if lost != nil {

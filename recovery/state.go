@@ -21,9 +21,10 @@ type Shared struct {
 	Generation atomic.Uint64 // raised before anything is reused
 	Published  atomic.Uint64 // highest sequence that readers see
 	root       atomic.Uint64 // page << 32 | epoch
+	cleared    atomic.Pointer[cleared]
 }
 
-// Root is the root of the index.
+// Root is the root of the index, as of the last commit appended.
 func (s *Shared) Root() pager.Ref {
 	w := s.root.Load()
 	return pager.Ref{Page: pager.PageNo(w >> 32), Epoch: uint32(w)}

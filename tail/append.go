@@ -81,6 +81,7 @@ func (t *Tail) Load(all []Entry) {
 	for _, e := range all {
 		s := e.Segment
 		t.add(&s)
+		t.shelf.past[&s] = true
 		t.AddLive(s.Base(), int64(e.Live))
 	}
 }
@@ -91,6 +92,7 @@ func (t *Tail) AddWalked(s Segment) *Segment {
 		return old
 	}
 	t.add(&s)
+	t.shelf.past[&s] = true
 	return t.segments[s.Start]
 }
 

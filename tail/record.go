@@ -50,8 +50,9 @@ const (
 	KindLink   Kind = 5 // the log goes on in another segment; value: page 8, salt 8
 	KindAbort  Kind = 6 // the records of this sequence do not count
 	KindPad    Kind = 7 // fills a block
+	KindClear  Kind = 8 // every key is gone, and every segment of the log before the record's own
 
-	lastKind = KindPad
+	lastKind = KindClear
 )
 
 // Flags of a record.

@@ -134,13 +134,14 @@ type Table struct {
 	salts       *pager.Sparse64
 	live        *pager.Sparse64
 	segments    map[pager.PageNo]*Segment
+	shelf       *shelf
 }
 
 func newTable(p *pager.Pager) (Table, error) {
 	g := p.Geo
 	t := Table{
 		unit: uint64(g.UnitPages) * pager.PageSize, small: uint64(g.SmallPages) * pager.PageSize,
-		granules: uint64(g.UnitPages / g.SmallPages), segments: map[pager.PageNo]*Segment{},
+		granules: uint64(g.UnitPages / g.SmallPages), segments: map[pager.PageNo]*Segment{}, shelf: &shelf{past: map[*Segment]bool{}},
 	}
 	n := t.granules + p.MaxPages()/uint64(g.UnitPages) + 1
 	var err error
@@ -185,7 +186,9 @@ func (t *Table) each(s *Segment, visit func(i uint64)) {
 
 func (t *Table) add(s *Segment) {
 	debug.Assert(s.Salt != 0, "segment at page %d without salt", s.Start)
+	t.shelf.mu.Lock()
 	t.segments[s.Start] = s
+	t.shelf.mu.Unlock()
 	t.each(s, func(i uint64) { t.live.Store(i, 0); t.salts.Store(i, s.Salt) })
 }
 
@@ -196,7 +199,10 @@ func (t *Table) Remove(start pager.PageNo, salt uint64) *Segment {
 	if s == nil || s.Salt != salt {
 		return nil
 	}
+	t.shelf.mu.Lock()
 	delete(t.segments, start)
+	delete(t.shelf.past, s)
+	t.shelf.mu.Unlock()
 	return s
 }
 

@@ -25,6 +25,11 @@ var (
 	ErrTxDone        = errors.New("mapfile: transaction has ended")
 	ErrClosed        = errors.New("mapfile: closed")
 	ErrFull          = errors.New("mapfile: no room left")
+	ErrNotCounter    = errors.New("mapfile: not a counter")
+	ErrOverflow      = errors.New("mapfile: counter overflow")
+	ErrSelfWait      = errors.New("mapfile: the call would wait for itself")
+	ErrTooManyWrites = errors.New("mapfile: too many writes in one transaction")
+	ErrToken         = errors.New("mapfile: not a token of a scan")
 	ErrHashExhausted = errors.New("mapfile: too many keys with equal hashes")
 
 	// Of the file or the disk beneath.

@@ -1,0 +1,286 @@
+//go:build linux || darwin || freebsd
+
+package linearizable
+
+import (
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/mapfile-db/mapfile"
+)
+
+var (
+	histories = flag.Int("histories", 150, "how many histories to record and check; 10000 is the whole")
+	seed      = flag.Uint64("seed", 0, "seed of the first history; 0: the time")
+)
+
+const (
+	goroutines = 4
+	operations = 40 // in all, of a history
+	keys       = 8
+)
+
+// kind is a call of the map.
+type kind int
+
+const (
+	get kind = iota
+	put
+	remove
+	compareAndSwap
+	add
+	update // of two keys: reads the first, sets both to what it read and a number
+	view   // of all keys
+	clearAll
+	kinds
+)
+
+// call is the input of an operation, outcome what it answered.
+type call struct {
+	kind       kind
+	key, other int
+	value, old int64
+}
+
+type outcome struct {
+	value int64 // -1: not there
+	ok    bool
+	all   state
+}
+
+// state is the model: a value for each key, -1 where there is none.
+type state [keys]int64
+
+func empty() (s state) {
+	for i := range s {
+		s[i] = -1
+	}
+	return s
+}
+
+// apply is a call on the model.
+func (s state) apply(c call) (outcome, state) {
+	was := s[c.key]
+	switch c.kind {
+	case get:
+		return outcome{value: was}, s
+	case put:
+		s[c.key] = c.value
+	case remove:
+		s[c.key] = -1
+	case compareAndSwap:
+		if was == c.old && was >= 0 {
+			s[c.key] = c.value
+			return outcome{ok: true}, s
+		}
+	case add:
+		s[c.key] = max(was, 0) + c.value
+		return outcome{value: s[c.key]}, s
+	case update:
+		s[c.key], s[c.other] = max(was, 0)+c.value, max(was, 0)+c.value
+		return outcome{value: was}, s
+	case view:
+		return outcome{all: s}, s
+	case clearAll:
+		return outcome{}, empty()
+	}
+	return outcome{}, s
+}
+
+var model = porcupine.Model{
+	Init: func() any { return empty() },
+	Step: func(s, in, out any) (bool, any) {
+		want, next := s.(state).apply(in.(call))
+		return want == out.(outcome), next
+	},
+	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v -> %+v", in, out) },
+}
+
+func key(i int) []byte       { return fmt.Appendf(nil, "key %d", i) }
+func counter(n int64) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(n)) }
+func number(b []byte) int64  { return int64(binary.LittleEndian.Uint64(b)) }
+func missing(err error) bool { return errors.Is(err, mapfile.ErrNotFound) }
+func orMissing(b []byte, err error) (int64, error) {
+	if missing(err) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return number(b), nil
+}
+
+// run is a call of the map.
+func run(db *mapfile.DB, c call) (out outcome, err error) {
+	switch c.kind {
+	case get:
+		out.value, err = orMissing(db.Get(key(c.key)))
+	case put:
+		err = db.Put(key(c.key), counter(c.value))
+	case remove:
+		err = db.Delete(key(c.key))
+	case compareAndSwap:
+		out.ok, err = db.CompareAndSwap(key(c.key), counter(c.old), counter(c.value))
+	case add:
+		out.value, err = db.Add(key(c.key), c.value)
+	case update:
+		err = db.Update(func(tx *mapfile.Tx) error {
+			if out.value, err = orMissing(tx.Get(key(c.key))); err != nil {
+				return err
+			}
+			sum := counter(max(out.value, 0) + c.value)
+			return errors.Join(tx.Put(key(c.key), sum), tx.Put(key(c.other), sum))
+		})
+	case view:
+		out.all, err = look(db)
+	case clearAll:
+		err = db.Clear()
+	}
+	return out, err
+}
+
+// look reads all keys in one snapshot, by look-ups and by an iteration, which must agree.
+func look(db *mapfile.DB) (all state, err error) {
+	all = empty()
+	err = db.View(func(tx *mapfile.Tx) error {
+		seen := map[string]int64{}
+		for k, v := range tx.All() {
+			if len(v) == 8 {
+				seen[string(k)] = number(v)
+			}
+		}
+		byKey := map[string]int64{}
+		for i := range keys {
+			n, err := orMissing(tx.Get(key(i)))
+			if err != nil {
+				return err
+			}
+			if all[i] = n; n >= 0 {
+				byKey[string(key(i))] = n
+			}
+		}
+		if !maps.Equal(seen, byKey) {
+			return fmt.Errorf("a snapshot shows %v by iteration and %v by look-ups", seen, byKey)
+		}
+		return tx.Err()
+	})
+	return all, err
+}
+
+// record runs a history: goroutines that call, and one that makes checkpoints, compacts, and fills buckets until they split.
+func record(t *testing.T, db *mapfile.DB, n uint64) []porcupine.Operation {
+	var mu sync.Mutex
+	var history []porcupine.Operation
+	var callers, upkeep sync.WaitGroup
+	begin, stop := time.Now(), make(chan struct{})
+	for id := range goroutines {
+		r := rand.New(rand.NewPCG(n, uint64(id)))
+		callers.Go(func() {
+			for range operations / goroutines {
+				c := call{kind(r.IntN(int(kinds))), r.IntN(keys), 0, int64(r.IntN(4)), int64(r.IntN(4))}
+				if c.kind == clearAll && r.IntN(4) > 0 {
+					c.kind = view
+				}
+				c.other = (c.key + 1 + r.IntN(keys-1)) % keys
+				from := time.Since(begin)
+				out, err := run(db, c)
+				to := time.Since(begin)
+				if err != nil {
+					t.Errorf("%+v: %v", c, err)
+					return
+				}
+				mu.Lock()
+				history = append(history, porcupine.Operation{ClientId: id, Input: c, Call: int64(from), Output: out, Return: int64(to)})
+				mu.Unlock()
+			}
+		})
+	}
+	upkeep.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			err := db.Put(fmt.Appendf(nil, "filler %d", i%2000), make([]byte, 100))
+			switch i % 300 {
+			case 100:
+				err = errors.Join(err, db.Checkpoint())
+			case 200:
+				err = errors.Join(err, db.Compact(t.Context()))
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	callers.Wait()
+	close(stop)
+	upkeep.Wait()
+	return history
+}
+
+// TestHistories records histories and looks for an order of their calls, one at a time, that answers the same.
+func TestHistories(t *testing.T) {
+	first := *seed
+	if first == 0 {
+		first = uint64(time.Now().UnixNano())
+	}
+	for _, mode := range []mapfile.SyncMode{mapfile.SyncAlways, mapfile.SyncNever} {
+		t.Run(mode.String(), func(t *testing.T) {
+			db, err := mapfile.Open(filepath.Join(t.TempDir(), "a.map"), &mapfile.Options{Sync: mode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			for n := range uint64(*histories) / 2 {
+				if err := db.Clear(); err != nil {
+					t.Fatal(err)
+				}
+				history := record(t, db, first+n)
+				if t.Failed() {
+					t.FailNow()
+				}
+				if verdict := porcupine.CheckOperationsTimeout(model, history, 10*time.Second); verdict != porcupine.Ok {
+					t.Fatalf("no order of the calls answers the same (%v); history %d of go test ./linearizable -seed %d\n%+v", verdict, n, first, history)
+				}
+			}
+		})
+	}
+}
+
+// TestModelFindsMistakes gives the checker histories that are wrong.
+func TestModelFindsMistakes(t *testing.T) {
+	s := empty()
+	s[1] = 5
+	for name, wrong := range map[string][]porcupine.Operation{
+		"a value that nobody put": {{ClientId: 0, Input: call{kind: get}, Call: 0, Output: outcome{value: 3}, Return: 1}},
+		"a lost put": {
+			{ClientId: 0, Input: call{kind: put, value: 1}, Call: 0, Output: outcome{}, Return: 1},
+			{ClientId: 1, Input: call{kind: get}, Call: 2, Output: outcome{value: -1}, Return: 3},
+		},
+		"half a transaction": {
+			{ClientId: 0, Input: call{kind: update, key: 0, other: 1, value: 5}, Call: 0, Output: outcome{value: -1}, Return: 9},
+			{ClientId: 1, Input: call{kind: view}, Call: 1, Output: outcome{all: s}, Return: 2},
+		},
+	} {
+		if porcupine.CheckOperations(model, wrong) {
+			t.Errorf("%s went through", name)
+		}
+	}
+}
