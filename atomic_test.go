@@ -183,7 +183,7 @@ func TestAdd(t *testing.T) {
 // TestClear clears maps of several sizes: nothing is there, also after a crash, after a salvage of what a crash left and after Close; older
 // snapshots see what they saw; and the space comes back.
 func TestClear(t *testing.T) {
-	for _, n := range []int{0, 1, 40000} {
+	for _, n := range []int{0, 1, 20000} {
 		path := newPath(t)
 		db := openTest(t, path, &mapfile.Options{Sync: mapfile.SyncNever})
 		want := map[string]string{}
@@ -208,8 +208,8 @@ func TestClear(t *testing.T) {
 		require.NoError(t, db.Checkpoint())
 		if n > 1 {
 			st := db.Stats()
-			require.Less(t, st.LiveBytes+st.GarbageBytes, int64(1<<20), "the old segments have left the log")
-			require.Greater(t, st.FreeBytes, st.FileSize/2, "their space can be used")
+			require.LessOrEqual(t, st.Segments, uint64(2), "the old segments have left the log")
+			require.Greater(t, st.FreeBytes, int64(1<<20), "their space can be used")
 		}
 		require.NoError(t, db.Close())
 		for _, p := range []string{path, left} {

@@ -3,6 +3,7 @@ package mapfile
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -87,15 +88,18 @@ func callerName() string {
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
-		inside := strings.HasPrefix(f.Function, ownPackage) && !strings.HasSuffix(f.File, "_test.go")
+		inside := filepath.Dir(f.File) == ownDirectory && !strings.HasSuffix(f.File, "_test.go")
 		if !inside || !more {
 			return fmt.Sprintf("%s:%d (%s)", f.File, f.Line, f.Function)
 		}
 	}
 }
 
-// ownPackage begins the name of each function of this package.
-const ownPackage = "github.com/mapfile-db/mapfile."
+// ownDirectory is where this package was compiled. The names of functions do not tell: an inlined one bears its caller's.
+var ownDirectory = func() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(file)
+}()
 
 // lendTo calls fn with bytes that it may use until it returns.
 func (db *DB) lendTo(value []byte, fn func(value []byte) error) error {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -110,7 +111,9 @@ var lends = map[string]func(db *mapfile.DB, keep func([]byte)) error{
 		return db.GetMany([][]byte{[]byte("k")}, func(_ int, v []byte, _ error) error { keep(v); return nil })
 	},
 	"Tx.GetFunc": func(db *mapfile.DB, keep func([]byte)) error {
-		return db.View(func(tx *mapfile.Tx) error { return tx.GetFunc([]byte("k"), func(v []byte) error { keep(v); return nil }) })
+		return db.View(func(tx *mapfile.Tx) error {
+			return tx.GetFunc([]byte("k"), func(v []byte) error { keep(v); return nil })
+		})
 	},
 	"All": func(db *mapfile.DB, keep func([]byte)) error {
 		return db.View(func(tx *mapfile.Tx) error {
@@ -127,6 +130,7 @@ var lends = map[string]func(db *mapfile.DB, keep func([]byte)) error{
 
 func init() {
 	childRoles["misuse"] = func(out io.Writer, args []string) error {
+		debug.SetTraceback("none")
 		db, err := mapfile.Open(args[0], &mapfile.Options{Debug: mapfile.DebugOptions{Poison: true}})
 		if err != nil {
 			return err
@@ -156,7 +160,6 @@ func TestPoison(t *testing.T) {
 		for _, how := range []string{"read", "store"} {
 			t.Run(name+", "+how, func(t *testing.T) {
 				c := startChild(t, "misuse", newPath(t), name, how)
-				c.cmd.Stderr = nil
 				require.Equal(t, "value", c.line())
 				require.NotContains(t, c.rest(), "value", "the child went on")
 				require.Error(t, c.cmd.Wait())
@@ -225,8 +228,10 @@ func TestEverythingInsideCallbacks(t *testing.T) {
 	require.NoError(t, db.Put(k, []byte("v")))
 	for name, run := range map[string]func(f func()) error{
 		"GetFunc": func(f func()) error { return db.GetFunc(k, func([]byte) error { f(); return nil }) },
-		"GetMany": func(f func()) error { return db.GetMany([][]byte{k}, func(int, []byte, error) error { f(); return nil }) },
-		"View":    func(f func()) error { return db.View(func(*mapfile.Tx) error { f(); return nil }) },
+		"GetMany": func(f func()) error {
+			return db.GetMany([][]byte{k}, func(int, []byte, error) error { f(); return nil })
+		},
+		"View": func(f func()) error { return db.View(func(*mapfile.Tx) error { f(); return nil }) },
 	} {
 		t.Run(name, func(t *testing.T) { require.NoError(t, run(func() { all(t) })) })
 	}
