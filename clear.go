@@ -9,7 +9,7 @@ import (
 )
 
 // Clear removes every key, in one step and one commit, durable as Options.Sync says when it returns. The time that it takes
-// depends on the size of the file (a millisecond for some gigabytes), not on the number of keys. It waits for a checkpoint
+// grows with the size of the file in units of 2 MiB, not with the number of keys. It waits for a checkpoint
 // that is being made. Snapshots that are older go on seeing what they saw; the space is free when they have ended and two
 // more checkpoints are made. Errors: ErrReadOnly, ErrFull (nothing changed), ErrFailed, ErrClosed. Inside Update it would wait for itself.
 func (db *DB) Clear() error {

@@ -276,7 +276,7 @@ func TestNoDeadLinks(t *testing.T) {
 	require.Greater(t, checked, 10)
 }
 
-// TestDocumentsNameWhatExists: the tests, files and functions that ARCHITECTURE.md names are there.
+// TestDocumentsNameWhatExists: the tests, files and functions that ARCHITECTURE.md names are there, and the tests of docs/durability.md.
 func TestDocumentsNameWhatExists(t *testing.T) {
 	tests := map[string]bool{}
 	for _, file := range tree(t, "_test.go") {
@@ -288,21 +288,23 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 			}
 		}
 	}
-	b, err := os.ReadFile("ARCHITECTURE.md")
-	require.NoError(t, err)
 	named, files := 0, 0
-	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllSubmatch(b, -1) {
-		name := string(m[1])
-		if strings.HasPrefix(name, "Test") {
-			require.True(t, tests[name], "there is no test %s", name)
-			named++
-		}
-		if strings.HasSuffix(name, ".go") {
-			require.FileExists(t, name)
-			files++
+	for _, document := range []string{"ARCHITECTURE.md", "docs/durability.md"} {
+		b, err := os.ReadFile(document)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllSubmatch(b, -1) {
+			name := string(m[1])
+			if strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz") {
+				require.True(t, tests[name], "%s: there is no test %s", document, name)
+				named++
+			}
+			if strings.HasSuffix(name, ".go") {
+				require.FileExists(t, name)
+				files++
+			}
 		}
 	}
-	require.Greater(t, named, 10)
+	require.Greater(t, named, 40)
 	require.Greater(t, files, 10)
 }
 
