@@ -47,6 +47,7 @@ const (
 	AllocateBeforeWalk
 	ReplaySkipsDrop
 	DropUnlogged
+	RetireUnlogged
 	LenMiscounted
 	MovedCounted
 	LateEpoch
@@ -157,6 +158,7 @@ var planted = [numBugs]Planted{
 	AllocateBeforeWalk:  {"AllocateBeforeWalk", "the walked tail stays in the free space", "hole 7: noExclude"},
 	ReplaySkipsDrop:     {"ReplaySkipsDrop", "replay leaves DROP records out", "I2"},
 	DropUnlogged:        {"DropUnlogged", "a tombstone's slot goes without a record", "I2, hole 11: unloggedDrop"},
+	RetireUnlogged:      {"RetireUnlogged", "a segment is retired without a record", "I2, hole 10d: noRetire"},
 	LenMiscounted:       {"LenMiscounted", "replay does not count a key that comes back after its deletion", "Len"},
 	MovedCounted:        {"MovedCounted", "replay counts moved tombstones again", "Len"},
 	LateEpoch:           {"LateEpoch", "the epoch ends when the checkpoint is durable, not at the seal", "hole 8: lateEpoch"},

@@ -1,0 +1,68 @@
+//go:build mapfile_debug
+
+package mapfile
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// The tests of this file play the histories that the model of the protocol found, for the rules that random histories hardly ever break.
+
+// segments are the uses of segments that the table knows: salts, by first page.
+func (h *lifeHistory) segments() map[uint64]uint64 {
+	all := map[uint64]uint64{}
+	for _, g := range h.db.s.Tail.Segments() {
+		all[uint64(g.Start)] = g.Salt
+	}
+	return all
+}
+
+// fillSegment overwrites key1 until the log goes on in another segment.
+func (h *lifeHistory) fillSegment() {
+	_, began := h.db.s.Tail.Position()
+	for i, now := 0, began; now == began; i++ {
+		h.set("key1", fmt.Sprintf("%d %s", i, strings.Repeat("v", 700)))
+		_, now = h.db.s.Tail.Position()
+	}
+}
+
+// newRetired is a map whose first segment, which its last checkpoint lists, has been compacted and retired behind it. What was alive there is key0.
+func newRetired(t *testing.T) (*lifeHistory, tail.Segment) {
+	h := newFound(t, 1<<20, SyncNever)
+	h.set("key0", "first")
+	_, g := h.db.s.Tail.Position()
+	h.fillSegment()
+	h.fillSegment()
+	require.NoError(t, h.db.Checkpoint())
+	h.db.checkpointMu.Lock()
+	defer h.db.checkpointMu.Unlock()
+	old := *g
+	require.NoError(t, h.db.compactSegment(t.Context(), &old))
+	require.Nil(t, h.db.s.Tail.Lookup(old.Start))
+	return h, old
+}
+
+// TestFoundRetired: what the log says of a segment is enough: recovery from the checkpoint before it was retired ends with the table of segments
+// that there was.
+func TestFoundRetired(t *testing.T) {
+	h, old := newRetired(t)
+	want := h.segments()
+	other := *h
+	other.life++
+	var err error
+	other.disk = h.disk.Kill()
+	other.db, err = other.open(other.disk, SyncNever)
+	require.NoError(t, err)
+	_, fresh := other.db.s.Tail.Position()
+	want[uint64(fresh.Start)] = fresh.Salt
+	require.NotContains(t, other.segments(), uint64(old.Start))
+	require.Equal(t, want, other.segments())
+	other.end()
+	other.disk.Release()
+}
