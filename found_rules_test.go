@@ -48,6 +48,19 @@ func newRetired(t *testing.T) (*lifeHistory, tail.Segment) {
 	return h, old
 }
 
+// reuse makes a checkpoint, which hands over the retired segment, and fills it anew.
+func (h *lifeHistory) reuse(old tail.Segment) {
+	require.NoError(h.t, h.db.Checkpoint())
+	for range 60 {
+		if g := h.db.s.Tail.Lookup(old.Start); g != nil && g.Used > tail.SegmentHeader+4096 {
+			require.NotEqual(h.t, old.Salt, g.Salt)
+			return
+		}
+		h.fillSegment()
+	}
+	h.fail("the retired segment is not used again")
+}
+
 // TestFoundRetired: what the log says of a segment is enough: recovery from the checkpoint before it was retired ends with the table of segments
 // that there was.
 func TestFoundRetired(t *testing.T) {
@@ -65,4 +78,15 @@ func TestFoundRetired(t *testing.T) {
 	require.Equal(t, want, other.segments())
 	other.end()
 	other.disk.Release()
+}
+
+// TestFoundReused: the older meta page leads to the newest state, too, when the segment to which it knows the slots to lead has
+// been retired and filled anew since: replay reads no record but those of the log.
+func TestFoundReused(t *testing.T) {
+	h, old := newRetired(t)
+	h.reuse(old)
+	other := lifeHistory{t: t, disk: h.disk.Kill()}
+	other.loseMeta()
+	h.life++
+	h.requireOn(other.disk, h.states[0], "the older meta page")
 }

@@ -215,6 +215,9 @@ func (s *State) apply(w *tail.Walk, r *tail.Record) error {
 
 func (s *State) applySlot(r *tail.Record) error {
 	found, err := s.Index.LookupPosition(xxhash.Sum64(r.Key), r.Key, r.Previous)
+	if sabotage.Is(sabotage.ReplayReadsOld) {
+		_, found, err = s.Index.Lookup(xxhash.Sum64(r.Key), r.Key)
+	}
 	if err != nil {
 		return err
 	}

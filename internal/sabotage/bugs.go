@@ -48,6 +48,7 @@ const (
 	ReplaySkipsDrop
 	DropUnlogged
 	RetireUnlogged
+	ReplayReadsOld
 	LenMiscounted
 	MovedCounted
 	LateEpoch
@@ -159,6 +160,7 @@ var planted = [numBugs]Planted{
 	ReplaySkipsDrop:     {"ReplaySkipsDrop", "replay leaves DROP records out", "I2"},
 	DropUnlogged:        {"DropUnlogged", "a tombstone's slot goes without a record", "I2, hole 11: unloggedDrop"},
 	RetireUnlogged:      {"RetireUnlogged", "a segment is retired without a record", "I2, hole 10d: noRetire"},
+	ReplayReadsOld:      {"ReplayReadsOld", "replay finds slots by the keys of old records, not by position", "hole 10c: keyCompare"},
 	LenMiscounted:       {"LenMiscounted", "replay does not count a key that comes back after its deletion", "Len"},
 	MovedCounted:        {"MovedCounted", "replay counts moved tombstones again", "Len"},
 	LateEpoch:           {"LateEpoch", "the epoch ends when the checkpoint is durable, not at the seal", "hole 8: lateEpoch"},
