@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mapfile-db/mapfile/internal/simdisk"
+	"github.com/mapfile-db/mapfile/pager"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -89,4 +91,37 @@ func TestFoundReused(t *testing.T) {
 	other.loseMeta()
 	h.life++
 	h.requireOn(other.disk, h.states[0], "the older meta page")
+}
+
+// TestFoundSameSegment: records that a power cut left behind the end of the log never become part of what the next life writes, though
+// its records be as long, with the same sequences.
+func TestFoundSameSegment(t *testing.T) {
+	h := newFound(t, 1<<20, SyncNever)
+	long := func(c string) string { return strings.Repeat(c, pager.SectorSize-tail.HeaderBytes-len("key0")) }
+	h.set("key2", long("x"))
+	require.NoError(t, h.db.Checkpoint())
+	h.set("key3", long("y"))
+	require.NoError(t, h.db.Sync())
+	base := h.states[0]
+	for i, kept := range []string{"key1", "key0"} {
+		h.states = []lifeState{base}
+		require.NoError(t, h.commit([]lifeWrite{{key: "key0", value: long(fmt.Sprint(i))}, {key: "key1", value: long(fmt.Sprint(i))}}, SyncNever))
+		at := (&rottenMap{h, nil}).record(int(kept[3] - '0'))
+		require.Zero(t, at%pager.SectorSize)
+		crashed := h.disk.Crash(func(_ int, s *simdisk.SectorState) int {
+			if s.Sector == int64(at/pager.SectorSize) {
+				return len(s.Versions) - 1
+			}
+			return simdisk.Durable
+		}, nil, false, false)
+		h.end()
+		h.disk.Release()
+		h.disk = crashed
+		h.life++
+		var err error
+		h.db, err = h.open(h.disk, SyncNever)
+		require.NoError(t, err)
+		require.Equal(t, h.brief(base), h.brief(h.contents()), "%s alone of life %d was kept", kept, i+1)
+		h.account()
+	}
 }

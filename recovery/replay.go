@@ -74,6 +74,9 @@ func (s *State) recover(o *Options) error {
 	if o.ReadOnly && !sabotage.Is(sabotage.ReadOnlyBegins) {
 		return nil
 	}
+	if sabotage.Is(sabotage.SameSegment) {
+		s.Tail.Resume(w.End)
+	}
 	if err := s.BeginLife(); err != nil {
 		return err
 	}

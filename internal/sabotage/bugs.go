@@ -49,6 +49,7 @@ const (
 	DropUnlogged
 	RetireUnlogged
 	ReplayReadsOld
+	SameSegment
 	LenMiscounted
 	MovedCounted
 	LateEpoch
@@ -161,6 +162,7 @@ var planted = [numBugs]Planted{
 	DropUnlogged:        {"DropUnlogged", "a tombstone's slot goes without a record", "I2, hole 11: unloggedDrop"},
 	RetireUnlogged:      {"RetireUnlogged", "a segment is retired without a record", "I2, hole 10d: noRetire"},
 	ReplayReadsOld:      {"ReplayReadsOld", "replay finds slots by the keys of old records, not by position", "hole 10c: keyCompare"},
+	SameSegment:         {"SameSegment", "a life that replayed goes on where the log was cut, in the segment of the life before", "I1, hole 3: sameSeg"},
 	LenMiscounted:       {"LenMiscounted", "replay does not count a key that comes back after its deletion", "Len"},
 	MovedCounted:        {"MovedCounted", "replay counts moved tombstones again", "Len"},
 	LateEpoch:           {"LateEpoch", "the epoch ends when the checkpoint is durable, not at the seal", "hole 8: lateEpoch"},
