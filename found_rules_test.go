@@ -34,10 +34,11 @@ func (h *lifeHistory) fillSegment() {
 	}
 }
 
-// newRetired is a map whose first segment, which its last checkpoint lists, has been compacted and retired behind it. What was alive there is key0.
-func newRetired(t *testing.T) (*lifeHistory, tail.Segment) {
+// newRetired is a map whose first segment, which its last checkpoint lists, has been compacted and retired behind it. What was alive there
+// is key0, of so many bytes.
+func newRetired(t *testing.T, size int) (*lifeHistory, tail.Segment) {
 	h := newFound(t, 1<<20, SyncNever)
-	h.set("key0", "first")
+	h.set("key0", strings.Repeat("f", size))
 	_, g := h.db.s.Tail.Position()
 	h.fillSegment()
 	h.fillSegment()
@@ -50,11 +51,11 @@ func newRetired(t *testing.T) (*lifeHistory, tail.Segment) {
 	return h, old
 }
 
-// reuse makes a checkpoint, which hands over the retired segment, and fills it anew.
+// reuse makes a checkpoint, which hands over the retired segment, and writes until a record lies where its first one was.
 func (h *lifeHistory) reuse(old tail.Segment) {
 	require.NoError(h.t, h.db.Checkpoint())
 	for range 60 {
-		if g := h.db.s.Tail.Lookup(old.Start); g != nil && g.Used > tail.SegmentHeader+4096 {
+		if g := h.db.s.Tail.Lookup(old.Start); g != nil {
 			require.NotEqual(h.t, old.Salt, g.Salt)
 			return
 		}
@@ -66,7 +67,7 @@ func (h *lifeHistory) reuse(old tail.Segment) {
 // TestFoundRetired: what the log says of a segment is enough: recovery from the checkpoint before it was retired ends with the table of segments
 // that there was.
 func TestFoundRetired(t *testing.T) {
-	h, old := newRetired(t)
+	h, old := newRetired(t, 5)
 	want := h.segments()
 	other := *h
 	other.life++
@@ -83,14 +84,18 @@ func TestFoundRetired(t *testing.T) {
 }
 
 // TestFoundReused: the older meta page leads to the newest state, too, when the segment to which it knows the slots to lead has
-// been retired and filled anew since: replay reads no record but those of the log.
+// been retired and filled anew since, by one as long or by a shorter one: replay reads no record but those of the log, and no page is lost.
 func TestFoundReused(t *testing.T) {
-	h, old := newRetired(t)
-	h.reuse(old)
-	other := lifeHistory{t: t, disk: h.disk.Kill()}
-	other.loseMeta()
-	h.life++
-	h.requireOn(other.disk, h.states[0], "the older meta page")
+	for name, size := range map[string]int{"as long": 5, "in part": 20000} {
+		t.Run(name, func(t *testing.T) {
+			h, old := newRetired(t, size)
+			h.reuse(old)
+			other := lifeHistory{t: t, disk: h.disk.Kill()}
+			other.loseMeta()
+			h.life++
+			h.requireOn(other.disk, h.states[0], "the older meta page")
+		})
+	}
 }
 
 // TestFoundSameSegment: records that a power cut left behind the end of the log never become part of what the next life writes, though

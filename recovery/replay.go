@@ -177,6 +177,9 @@ func (s *State) takeWalked(w *tail.Walk) {
 			first.Used, first.LastSeq = g.Used, g.LastSeq
 			continue
 		}
+		if old := s.Tail.Lookup(g.Start); old != nil && old.Salt != g.Salt {
+			s.dropSegment(w, old) // the log retires it, but under its page will stand the new one: what that leaves of it would be nobody's
+		}
 		if !sabotage.Is(sabotage.AllocateBeforeWalk) {
 			s.Free.MarkUsed(freelist.Run{Start: g.Start, Pages: g.Pages})
 		}
