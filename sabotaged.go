@@ -13,8 +13,10 @@ import (
 func (db *DB) beginReadLate(tx *Tx) error {
 	sequence, keys := db.dur.snapshot()
 	tx.at = db.now()
-	tx.at.sequence, tx.keys = sequence, keys
+	tx.at.sequence, tx.keys, tx.at.mend = sequence, keys, true
+	tx.logEnd = db.dur.appended.Load()
 	tx.pin = db.pins.acquire(&db.s.Generation)
+	tx.pin.note(sequence, db.opts.Debug.Callers)
 	if err := db.ready(); err != nil {
 		tx.pin.release()
 		return err
