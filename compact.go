@@ -408,6 +408,7 @@ func (db *DB) makeSpace(bytes uint64) bool {
 
 // gather makes units of free pages that lie scattered in arenas, for as long as that gains some.
 func (db *DB) gather() error {
+	defer db.s.Free.SparseArenas(-1) // allocate anywhere again
 	for {
 		before := db.s.FreeUnits()
 		if err := errors.Join(db.tidy(), db.release()); err != nil {

@@ -52,9 +52,6 @@ func goesOn(db *mapfile.DB, n, size int) error {
 	return nil
 }
 
-// fullSizes are values of a full map, in bytes.
-var fullSizes = []int{100, 4000, 100000}
-
 // TestMaxSize reaches Options.MaxSize: ErrFull, and then everything but Put goes on.
 func TestMaxSize(t *testing.T) {
 	rows := []struct {

@@ -105,7 +105,7 @@ func (a *Allocator) SparseArenas(percent int) map[uint32]bool {
 }
 
 // EmptiestArenas is SparseArenas for as many of the arenas it would name as can be emptied into the free space
-// elsewhere, spare pages of which are left: the emptiest first, the lowest among equals.
+// elsewhere, but for units that Keep is for, spare pages of which are left: the emptiest first, the lowest among equals.
 func (a *Allocator) EmptiestArenas(percent int, spare uint64) map[uint32]bool {
 	sparse := a.SparseArenas(percent)
 	a.mu.Lock()
@@ -117,7 +117,7 @@ func (a *Allocator) EmptiestArenas(percent int, spare uint64) map[uint32]bool {
 	}
 	live := func(u uint32) uint64 { return uint64(a.g.UnitPages - a.sp.units[u].free - retired[u]) }
 	slices.SortFunc(order, func(x, y uint32) int { return cmp.Or(cmp.Compare(live(x), live(y)), cmp.Compare(x, y)) })
-	room, full := a.sp.free, false
+	room, full := a.sp.free-min(a.keep, a.sp.freeUnits)*uint64(a.g.UnitPages), false
 	for _, u := range order {
 		took := live(u) + uint64(a.sp.units[u].free)
 		if full = full || room < spare+took; full {

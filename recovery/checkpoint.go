@@ -321,10 +321,10 @@ func (s *State) LastSeal() uint64 { return s.sealedLSN }
 const sparsePercent = 80
 
 // Tidy moves index pages out of arenas that are mostly free into others, when that gives back a unit at least. It needs
-// room to copy into, and chooses the emptiest arenas where there is little. It runs under the turn.
+// room to copy into, and chooses the emptiest arenas where there is little. Until SparseArenas(-1) neither index pages nor images
+// go to them: the checkpoints that let the old copies go would store their images there. It runs under the turn.
 func (s *State) Tidy() error {
-	s.Free.AvoidCurrent()         // else the arena in use would not count as sparse
-	defer s.Free.SparseArenas(-1) // allocate anywhere again
+	s.Free.AvoidCurrent() // else the arena in use would not count as sparse
 	// Besides what lies in them, the directories above are copied.
 	sparse := s.Free.EmptiestArenas(sparsePercent, s.imagePages()+s.worstIndexPages(1)+uint64(s.Index.Directories))
 	if len(sparse) == 0 {

@@ -245,6 +245,9 @@ const (
 	maxEpochs = 12
 )
 
+// privateStep is by how many pages the private memory of a read-only open grows.
+const privateStep = 256
+
 // openIndex makes the index of the state.
 func (s *State) openIndex(o *Options) {
 	x := index.New(s.P, s.meta.FileSalt, s.meta.HashKey)
@@ -256,7 +259,8 @@ func (s *State) openIndex(o *Options) {
 		next := s.P.Pages()
 		x.Alloc = func() (pager.PageNo, error) {
 			if next == s.P.Pages() {
-				if err := s.P.Grow(next + 256); err != nil {
+				left := s.P.View().Size()/pager.PageSize - next
+				if err := s.P.Grow(next + min(max(left, 1), privateStep)); err != nil {
 					return 0, err
 				}
 			}

@@ -155,6 +155,7 @@ func TestRebuildIndex(t *testing.T) {
 			got.play(rng, 40)
 			got.kill()
 			got.check()
+			got.put(aKey(0), "a life begins")
 			got.checkpoint(false)
 			got.check()
 			require.NoError(t, got.Close())

@@ -255,6 +255,14 @@ func (s *State) reserveUnits() uint64 {
 	return 2
 }
 
+// leftUnits is what a commit leaves of the units of reserveUnits: a delete takes the only one there is of a file of two.
+func (s *State) leftUnits(urgency Urgency) uint64 {
+	if urgency == Urgent && s.P.Pages() <= 2*uint64(s.P.Geo.UnitPages) {
+		return 0
+	}
+	return s.reserveUnits() * uint64(Upkeep-urgency) / 2
+}
+
 // Admit makes sure, before a byte is stored, that a commit of some records has room:
 // its bytes in the log and the worst case of index pages. largest is the size of the
 // largest record. Errors: ErrFull.
@@ -310,13 +318,18 @@ const (
 func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits bool) error {
 	unit := uint64(s.P.Geo.UnitPages)
 	pages, units, run := s.worstIndexPages(records), uint64(0), uint64(1)
+	opened := uint64(0)                 // units for index pages
 	small, each := uint64(0), uint32(0) // segments in the first unit, and their length
 	if s.P.Pages() > unit {
-		units = s.reserveUnits() * uint64(Upkeep-urgency) / 2
-		// Index pages open units too, but not those kept for the log: checkpoints bring their old copies back. A commit
-		// leaves pages enough for one of each more urgent kind.
+		units = s.leftUnits(urgency)
+		// Index pages open units too, but compaction opens none of those kept for the log: checkpoints bring the old
+		// copies back. A commit leaves pages enough for one of each more urgent kind.
 		if loose, need := s.loosePages(), pages+uint64(Upkeep-urgency)*s.worstIndexPages(1); loose < need {
-			units = s.reserveUnits() + (need-loose+unit-1)/unit
+			if urgency == Upkeep {
+				units = s.reserveUnits()
+			}
+			opened = (need - loose + unit - 1) / unit
+			units += opened
 		}
 	}
 	pages += s.imagePages() + s.reserve()*uint64(Upkeep-urgency)/2
@@ -331,14 +344,15 @@ func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits 
 			units += n * run
 		}
 	}
+	least := pages + (units-opened)*unit
 	for {
 		switch free := s.Free.FreeUnits(); {
 		case free < units:
 			if err := s.Grow(max((units-free)*unit, run*unit)); err != nil {
 				return err
 			}
-		case s.Free.FreePages() < pages+units*unit:
-			if err := s.Grow(pages + units*unit - s.Free.FreePages()); err != nil {
+		case s.Free.FreePages() < least:
+			if err := s.Grow(least - s.Free.FreePages()); err != nil {
 				return err
 			}
 		case small > 0 && s.P.Pages() <= unit && s.Free.SmallRuns(each) < small: // enough pages, and scattered
