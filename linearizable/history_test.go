@@ -3,6 +3,7 @@
 package linearizable
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -177,21 +178,28 @@ func look(db *mapfile.DB) (all state, err error) {
 	return all, err
 }
 
-// record runs a history: goroutines that call, and one that makes checkpoints, compacts, and fills buckets until they split.
+// record runs a history. Call number i of each goroutine begins with step i of the upkeep, and runs beside it: every history has calls
+// beside splits, checkpoints and compaction.
 func record(t *testing.T, db *mapfile.DB, n uint64) []porcupine.Operation {
 	var mu sync.Mutex
 	var history []porcupine.Operation
-	var callers, upkeep sync.WaitGroup
-	begin, stop := time.Now(), make(chan struct{})
+	var all sync.WaitGroup
+	begin := time.Now()
+	const steps = operations / goroutines
+	var begun [steps]chan struct{}
+	for i := range begun {
+		begun[i] = make(chan struct{})
+	}
 	for id := range goroutines {
 		r := rand.New(rand.NewPCG(n, uint64(id)))
-		callers.Go(func() {
-			for range operations / goroutines {
+		all.Go(func() {
+			for i := range steps {
 				c := call{kind(r.IntN(int(kinds))), r.IntN(keys), 0, int64(r.IntN(4)), int64(r.IntN(4))}
 				if c.kind == clearAll && r.IntN(4) > 0 {
 					c.kind = view
 				}
 				c.other = (c.key + 1 + r.IntN(keys-1)) % keys
+				<-begun[i]
 				from := time.Since(begin)
 				out, err := run(db, c)
 				to := time.Since(begin)
@@ -205,30 +213,35 @@ func record(t *testing.T, db *mapfile.DB, n uint64) []porcupine.Operation {
 			}
 		})
 	}
-	upkeep.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			err := db.Put(fmt.Appendf(nil, "filler %d", i%2000), make([]byte, 100))
-			switch i % 300 {
-			case 100:
-				err = errors.Join(err, db.Checkpoint())
-			case 200:
-				err = errors.Join(err, db.Compact(t.Context()))
-			}
-			if err != nil {
+	all.Go(func() {
+		for i := range begun {
+			close(begun[i])
+			if err := upkeep(db, i); err != nil {
 				t.Error(err)
-				return
 			}
 		}
 	})
-	callers.Wait()
-	close(stop)
-	upkeep.Wait()
+	all.Wait()
 	return history
+}
+
+// upkeep is a step of what goes on beside the calls: in most of them buckets fill up until they split, in some a checkpoint is
+// made, in some the map is compacted.
+func upkeep(db *mapfile.DB, step int) error {
+	switch step % 5 {
+	case 2:
+		return db.Checkpoint()
+	case 4:
+		return db.Compact(context.Background())
+	}
+	return db.Update(func(tx *mapfile.Tx) error {
+		for i := range 300 {
+			if err := tx.Put(fmt.Appendf(nil, "filler %d", 300*step+i), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // TestHistories records histories and looks for an order of their calls, one at a time, that answers the same.
@@ -248,17 +261,26 @@ func TestHistories(t *testing.T) {
 					t.Error(err)
 				}
 			}()
+			beside := uint64(0)
 			for n := range uint64(*histories) / 2 {
 				if err := db.Clear(); err != nil {
 					t.Fatal(err)
 				}
+				before := db.Stats()
 				history := record(t, db, first+n)
 				if t.Failed() {
 					t.FailNow()
 				}
+				if after := db.Stats(); after.Checkpoints > before.Checkpoints && after.IndexPages > before.IndexPages {
+					beside++
+				}
 				if verdict := porcupine.CheckOperationsTimeout(model, history, 10*time.Second); verdict != porcupine.Ok {
 					t.Fatalf("no order of the calls answers the same (%v); history %d of go test ./linearizable -seed %d\n%+v", verdict, n, first, history)
 				}
+			}
+			t.Logf("of %d histories %d had more checkpoints and a larger index behind them", *histories/2, beside)
+			if beside == 0 && *histories >= 100 { // a Clear in one takes its splits back
+				t.Error("no history ran beside splits and checkpoints")
 			}
 		})
 	}
