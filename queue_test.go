@@ -4,6 +4,7 @@ package mapfile
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ type heldSync struct {
 	release chan struct{}
 	first   chan error
 	once    sync.Once
+	fail    atomic.Pointer[error] // what syncs answer from now on
 }
 
 // letGo ends the hold.
@@ -31,16 +33,23 @@ func holdSync(t *testing.T) *heldSync {
 	db, err := q.h.open(q.h.disk, SyncAlways)
 	require.NoError(t, err)
 	require.NoError(t, db.Put([]byte("before"), nil))
-	held, once := make(chan struct{}), false
-	q.h.disk.OnEvent = func(e simdisk.Event) {
-		if e.Kind == simdisk.EventSync && !once {
-			once = true
-			close(held)
-			<-q.release
+	var held sync.Once
+	holding := make(chan struct{})
+	q.h.disk.Fail = func(c simdisk.Call) error {
+		if c.Name != "Sync" && c.Name != "WriteSync" && c.Name != "SyncRange" {
+			return nil
 		}
+		held.Do(func() {
+			close(holding)
+			<-q.release
+		})
+		if err := q.fail.Load(); err != nil {
+			return *err
+		}
+		return nil
 	}
 	go func() { q.first <- db.Put([]byte("first"), []byte("1")) }()
-	<-held
+	<-holding
 	q.db = db
 	t.Cleanup(func() {
 		q.letGo()
