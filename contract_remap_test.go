@@ -3,6 +3,7 @@
 package mapfile
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"path/filepath"
@@ -112,5 +113,53 @@ func TestOutgrowReservation(t *testing.T) {
 	reading.Wait()
 	require.NoError(t, db.Checkpoint())
 	require.EqualValues(t, keys, db.Len())
+	require.NoError(t, db.Close())
+}
+
+// TestRemapUnderASnapshot: a snapshot that is read all the time holds up neither writers nor the growth of the file, and sees what it saw.
+func TestRemapUnderASnapshot(t *testing.T) {
+	db := smallReserve(t)
+	const keys = 500
+	for i := range uint64(keys) {
+		require.NoError(t, db.Put(remapKey(i), remapValue(i)))
+	}
+	tx, err := db.BeginTx(context.Background(), &TxOptions{ReadOnly: true})
+	require.NoError(t, err)
+	var reader sync.WaitGroup
+	stop := make(chan struct{})
+	reader.Go(func() {
+		for scans := 0; ; scans++ {
+			n := uint64(0)
+			for k, v := range tx.All() {
+				if n++; string(v) != string(remapValue(binary.LittleEndian.Uint64(k))) {
+					t.Error("a wrong value")
+				}
+			}
+			if err := tx.Err(); err != nil || n != keys {
+				t.Errorf("%d keys are shown, %v", n, err)
+				return
+			}
+			select {
+			case <-stop:
+				if scans > 2 {
+					return
+				}
+			default:
+			}
+		}
+	})
+	before := db.Stats().FileSize
+	for i := range uint64(10 * keys) {
+		require.NoError(t, db.Put(remapKey(i), make([]byte, 1000)))
+	}
+	for i := range uint64(keys) {
+		require.NoError(t, db.Delete(remapKey(i)))
+	}
+	close(stop)
+	reader.Wait()
+	st := db.Stats()
+	require.Greater(t, st.FileSize, 4*before, "the file has grown meanwhile")
+	require.Equal(t, 1, st.Readers)
+	require.NoError(t, tx.Rollback())
 	require.NoError(t, db.Close())
 }
