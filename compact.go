@@ -246,6 +246,10 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 	for c.at < end && len(c.group) < c.most && c.at-from < stepBytes {
 		var r tail.Record
 		if s.Record(c.at, &r, true) != nil {
+			if sabotage.Is(sabotage.RetireUnread) {
+				c.at = end
+				break
+			}
 			return 0, 0, errKept
 		}
 		c.at += r.Size()
@@ -261,6 +265,9 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 			return 0, 0, errKept
 		}
 		if !alive {
+			continue
+		}
+		if sabotage.Is(sabotage.RetireRotten) && at.whole(&r) != nil {
 			continue
 		}
 		if at.whole(&r) != nil && !sabotage.Is(sabotage.MoveUnverified) {
@@ -343,7 +350,7 @@ func (db *DB) droppable(g *tail.Segment, visible uint64) bool {
 	if db.pins.count() > 0 || visible > db.s.Published.Load() {
 		return false
 	}
-	return db.s.OldestSequence(g) >= visible
+	return db.s.OldestSequence(g) >= visible || sabotage.Is(sabotage.TombstoneDroppedEarly)
 }
 
 // retire logs that the segment leaves the table, and lets go of it.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/internal/simdisk"
 	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/recovery"
 )
 
 // TestLives follows maps through several lives, each ended by a power cut or a kill in the middle of an operation, where TestCrash looks at
@@ -66,6 +67,8 @@ type lifeHistory struct {
 	r    *rand.Rand
 	disk *simdisk.Disk
 	db   *DB
+
+	repair *recovery.Repair // by which open opens
 
 	states   []lifeState // after each commit, the running one included
 	acked    int         // the last of them that is known to be durable
@@ -137,7 +140,7 @@ func (h *lifeHistory) open(d *simdisk.Disk, mode SyncMode) (*DB, error) {
 		GrowPages: 1, MaxGrowPages: 8, ReserveBytes: 1 << 20, CheckpointBytes: 1 << 40, MaxCheckpoint: 1 << 40,
 	}
 	o := Options{Sync: mode, LockTimeout: -1, MaxSize: d.Capacity()}
-	return open(lifePath, o.withDefaults(), internals{disk: d, geometry: g, random: salts.Uint64, memory: func() uint64 { return 1 << 40 }})
+	return open(lifePath, o.withDefaults(), internals{disk: d, geometry: g, random: salts.Uint64, memory: func() uint64 { return 1 << 40 }, repair: h.repair})
 }
 
 // broken reports whether an error is the fault that was asked for: then the life ends.

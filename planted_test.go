@@ -43,6 +43,7 @@ var catchers = [][2]string{
 	{"tail", "^(TestRecord.*|TestWalk.*)$"},
 	{"index", "^(TestDamagedPage|TestWrongPageInPlace|TestFlippedBit|TestEqualHashes.*)$"},
 	{"recovery", "^(TestFallBack.*|TestCheck|TestTornTail|TestReplay.*|TestFull.*|TestFailed.*)$"},
+	{".", "^(TestFaultMatrix|TestRot(Metas|AndPowerCut|Bits|Sectors|Swaps|Lengths|Edges)|TestSalvage.*)$"},
 	{".", "^(TestCrash)$"},
 }
 
@@ -78,7 +79,11 @@ var (
 func plantAndRun(t *testing.T, bin, pkg, pattern, bug string) outcome {
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, "-test.run", pattern, "-test.failfast", "-test.short", "-test.v", "-test.timeout=80s")
+	args := []string{"-test.run", pattern, "-test.failfast", "-test.short", "-test.v", "-test.timeout=80s"}
+	if pkg == "." {
+		args = append(args, "-fault.seed=1") // the same sample each time
+	}
+	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Dir, cmd.Env = pkg, append(os.Environ(), sabotage.Environment+"="+bug, "GOMAXPROCS=1")
 	begin := time.Now()
 	out, err := cmd.CombinedOutput()
@@ -180,6 +185,9 @@ func TestPlanted(t *testing.T) {
 	}
 	require.Equal(t, planted, documented, "go test -run 'TestPlanted$' -planted.update -timeout 60m .")
 	require.GreaterOrEqual(t, len(rows), 50)
+	said, err := os.ReadFile("docs/durability.md")
+	require.NoError(t, err)
+	require.Contains(t, string(said), fmt.Sprintf("| planted bugs, one at a time | %d, ", len(rows)))
 }
 
 // hasTest reports whether the function of a test is in its package.

@@ -86,6 +86,9 @@ func (c *Checkpoint) Store() error {
 	for _, u := range s.unsum {
 		s.Index.StoreSums(u.pages, u.epoch)
 	}
+	if sabotage.Is(sabotage.ImagesOfPresent) {
+		c.images = &images{free: s.Free.Snapshot(), segments: s.Tail.Entries()}
+	}
 	for _, r := range c.dry {
 		c.images.free.MarkFree(r)
 	}
@@ -262,6 +265,9 @@ func (s *State) BeginLife() error {
 // holds again, so that no salvage takes them for live ones. Neither meta page needs them. It runs before
 // anything is allocated, and becomes durable with the next sync of the file.
 func (s *State) zeroStale(w *tail.Walk) error {
+	if sabotage.Is(sabotage.StaleHeadersKept) {
+		s.stale = nil
+	}
 	for _, run := range s.stale {
 		g := tail.Segment{Start: run.Start, Pages: run.Pages}
 		for _, r := range s.without(w, &g) {

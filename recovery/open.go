@@ -252,6 +252,9 @@ const privateStep = 256
 func (s *State) openIndex(o *Options) {
 	x := index.New(s.P, s.meta.FileSalt, s.meta.HashKey)
 	x.Root, x.Epoch = s.meta.Root, s.meta.Epoch+epochSkip
+	if sabotage.Is(sabotage.EpochsNotSkipped) {
+		x.Epoch = s.meta.Epoch
+	}
 	x.Buckets, x.Directories = s.meta.Buckets, s.meta.Directories
 	x.Alloc, x.Retire = s.allocPage, s.retirePage
 	x.Matches, x.KeyAt = s.matches, s.keyAt

@@ -35,12 +35,19 @@ func (s *State) handOver(e *freelist.Entry) error {
 	if e.Kind == freelist.KindSegment {
 		s.zeroing(e.Run)
 		s.Tail.Reused(e.Start, e.Pages)
+		late := sabotage.Is(sabotage.ZeroHeaderLate)
+		if late {
+			s.free(*e)
+		}
 		zeros := make([]byte, tail.SegmentHeader)
 		if sabotage.Is(sabotage.ZeroHeaderOmitted) {
 			zeros = nil
 		}
 		if err := s.P.WriteAt(zeros, uint64(e.Start)*pager.PageSize); err != nil {
 			return err
+		}
+		if late {
+			return nil
 		}
 	} else {
 		for i := range e.Pages {
@@ -103,6 +110,9 @@ func (s *State) OldestSequence(g *tail.Segment) uint64 {
 		if o.Start != g.Start {
 			low = min(low, o.FirstSeq)
 		}
+	}
+	if sabotage.Is(sabotage.LeavingForgotten) {
+		s.leaving = nil
 	}
 	keep := s.leaving[:0]
 	for _, l := range s.leaving {

@@ -205,7 +205,7 @@ func (s *State) replay(w *tail.Walk) error {
 }
 
 func (s *State) apply(w *tail.Walk, r *tail.Record) error {
-	if r.Kind == tail.KindDrop && sabotage.Is(sabotage.ReplaySkipsDrop) {
+	if r.Kind == tail.KindDrop && sabotage.Is(sabotage.ReplaySkipsDrop) || r.Kind == tail.KindRetire && sabotage.Is(sabotage.ReplaySkipsRetire) {
 		return nil
 	}
 	switch r.Kind {

@@ -46,6 +46,7 @@ const (
 	AbortIgnored
 	AllocateBeforeWalk
 	ReplaySkipsDrop
+	ReplaySkipsRetire
 	DropUnlogged
 	RetireUnlogged
 	ReplayReadsOld
@@ -53,6 +54,8 @@ const (
 	LenMiscounted
 	MovedCounted
 	LateEpoch
+	EpochsNotSkipped
+	ImagesOfPresent
 	OneMeta
 	TwoImages
 	CleanTooEarly
@@ -68,9 +71,15 @@ const (
 	FreeAtOnce
 	ViewsReleasedEarly
 	ZeroHeaderOmitted
+	ZeroHeaderLate
+	StaleHeadersKept
+	TombstoneDroppedEarly
+	LeavingForgotten
 	MovedWithoutSequence
 	MoveUnverified
 	TrustCounters
+	RetireUnread
+	RetireRotten
 	RetireBeforePublished
 
 	// Readers.
@@ -159,6 +168,7 @@ var planted = [numBugs]Planted{
 	AbortIgnored:        {"AbortIgnored", "an aborted commit is replayed", "ABORT"},
 	AllocateBeforeWalk:  {"AllocateBeforeWalk", "the walked tail stays in the free space", "hole 7: noExclude"},
 	ReplaySkipsDrop:     {"ReplaySkipsDrop", "replay leaves DROP records out", "I2"},
+	ReplaySkipsRetire:   {"ReplaySkipsRetire", "replay leaves RETIRE records out", "I2"},
 	DropUnlogged:        {"DropUnlogged", "a tombstone's slot goes without a record", "I2, hole 11: unloggedDrop"},
 	RetireUnlogged:      {"RetireUnlogged", "a segment is retired without a record", "I2, hole 10d: noRetire"},
 	ReplayReadsOld:      {"ReplayReadsOld", "replay finds slots by the keys of old records, not by position", "hole 10c: keyCompare"},
@@ -166,6 +176,8 @@ var planted = [numBugs]Planted{
 	LenMiscounted:       {"LenMiscounted", "replay does not count a key that comes back after its deletion", "Len"},
 	MovedCounted:        {"MovedCounted", "replay counts moved tombstones again", "Len"},
 	LateEpoch:           {"LateEpoch", "the epoch ends when the checkpoint is durable, not at the seal", "hole 8: lateEpoch"},
+	EpochsNotSkipped:    {"EpochsNotSkipped", "recovery goes on with the epoch behind the meta page's, which pages of the life that died may bear", "recovery, step 6"},
+	ImagesOfPresent:     {"ImagesOfPresent", "a checkpoint's images show free space and segments as they are when it stores them, not as they were sealed", "seal, hole 8"},
 	OneMeta:             {"OneMeta", "a life begins with one meta page", "hole 9: oneMeta"},
 	TwoImages:           {"TwoImages", "the two meta pages of a life name images of their own", "hole 9: twoImages"},
 	CleanTooEarly:       {"CleanTooEarly", "every checkpoint says that nothing will follow it", "meta page"},
@@ -180,9 +192,15 @@ var planted = [numBugs]Planted{
 	FreeAtOnce:            {"FreeAtOnce", "pages allocated and retired in one epoch do not wait for readers", "I6"},
 	ViewsReleasedEarly:    {"ViewsReleasedEarly", "a replaced mapping goes while a reader has it pinned", "I6"},
 	ZeroHeaderOmitted:     {"ZeroHeaderOmitted", "the header of a freed segment stays", "hole 22"},
+	ZeroHeaderLate:        {"ZeroHeaderLate", "the header of a freed segment is zeroed when its pages have been handed over", "reclamation"},
+	StaleHeadersKept:      {"StaleHeadersKept", "recovery does not zero the headers of segments that the life before had let go of", "hole 22"},
+	TombstoneDroppedEarly: {"TombstoneDroppedEarly", "a tombstone goes though an older record of its key may be in the log", "hole 22"},
+	LeavingForgotten:      {"LeavingForgotten", "a tombstone goes though a retired segment whose header is not durably zeroed may hold an older record of its key", "hole 22"},
 	MovedWithoutSequence:  {"MovedWithoutSequence", "a moved record does not say since when it is visible", "MOVED"},
 	MoveUnverified:        {"MoveUnverified", "compaction moves a rotten value and sums it anew", "hole 23"},
 	TrustCounters:         {"TrustCounters", "a segment without live bytes is retired unread", "hole 23"},
+	RetireUnread:          {"RetireUnread", "compaction takes a record that it cannot read for the end of its segment", "hole 23"},
+	RetireRotten:          {"RetireRotten", "compaction leaves a rotten record where it is and retires its segment", "hole 23"},
 	RetireBeforePublished: {"RetireBeforePublished", "a segment is retired, and space released, before what replaces it is published", "hole 19; reader order 7"},
 
 	SlotBeforeSequence: {"SlotBeforeSequence", "GetMany loads slots before the sequence", "reader, step 1; reader order 2"},
