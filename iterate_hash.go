@@ -2,6 +2,7 @@ package mapfile
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -24,6 +25,7 @@ type hashOrder struct {
 	last   bool       // there is none
 	second bool       // of the bucket: slots hold bits of the second hash
 	words  []uint64
+	spare  []uint64
 	all    []uint64 // positions of the bucket's records, in order
 	places []uint64 // of them: still to be taken
 	own    []ownWrite
@@ -96,7 +98,7 @@ func (h *hashOrder) bucket(at *snapshot, w *walker) error {
 	from := h.at
 	h.second = b.Second
 	h.words = x.Slots(h.words[:0], b.At)
-	slices.Sort(h.words)
+	h.words, h.spare = sortWords(h.words, h.spare)
 	h.all = h.all[:0]
 	for _, word := range h.words {
 		if p := x.Position(b.At, word&(1<<9-1)); p != 0 {
@@ -112,6 +114,40 @@ func (h *hashOrder) bucket(at *snapshot, w *walker) error {
 		return h.resort(at, w, from)
 	}
 	return nil
+}
+
+// sortWords sorts the words of a bucket. Hashes are spread evenly, so it puts them into bins by the nine bits behind those that
+// all of them share; what meets in a bin, which may be all if somebody chose the keys, is sorted there. It
+// gives the sorted ones, and room for the next time.
+func sortWords(words, spare []uint64) (sorted, room []uint64) {
+	every, any := ^uint64(0), uint64(0)
+	for _, w := range words {
+		every, any = every&w, any|w
+	}
+	shared := bits.LeadingZeros64(every ^ any)
+	var ends [512]uint16
+	for _, w := range words {
+		ends[w<<shared>>55]++
+	}
+	at := uint16(0)
+	for i, n := range ends {
+		ends[i] = at
+		at += n
+	}
+	sorted = slices.Grow(spare[:0], len(words))[:len(words)]
+	for _, w := range words {
+		bin := w << shared >> 55
+		sorted[ends[bin]] = w
+		ends[bin]++
+	}
+	from := uint16(0)
+	for _, end := range ends {
+		if end > from+1 {
+			slices.Sort(sorted[from:end])
+		}
+		from = end
+	}
+	return sorted, words[:0]
 }
 
 // plain reports whether the words alone tell the order of the bucket's keys, and that all of them lie in the range.

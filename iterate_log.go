@@ -193,6 +193,9 @@ func (l *logOrder) judge(at *snapshot) error {
 
 // counts reports whether a record is the last of its key that was appended up to the snapshot.
 func (l *logOrder) counts(at *snapshot, g *logRecord) (bool, error) {
+	if at.s.Index.LeadsTo(g.bucket, g.hash, g.r.Position) {
+		return true, nil
+	}
 	probe, moved := at.s.Index.Probe(g.bucket, g.hash), false
 	for {
 		position, ok := probe.Next()
@@ -202,7 +205,7 @@ func (l *logOrder) counts(at *snapshot, g *logRecord) (bool, error) {
 		case !ok:
 			first, err := l.firstUpTo(at, g)
 			return first == g.r.Position, err
-		case position == g.r.Position:
+		case position == g.r.Position: // since a moment ago
 			return true, nil
 		}
 		moved = moved || !l.isOld(position)

@@ -237,6 +237,25 @@ func (pr *Probe) Next() (position uint64, ok bool) {
 	return 0, false
 }
 
+// LeadsTo reports whether a slot on the chain of a hash, in a bucket, leads to a position: what Probe would come to, found by one
+// comparison a slot.
+func (x *Index) LeadsTo(bucket, hash, position uint64) bool {
+	v, want := x.p.View(), tagOf(hash)<<positionBits|position>>3
+	slot := int(home(hash, x.lines)) * lineSlots
+	for range x.slots {
+		switch v.Load64(bucket + offWords + 8*uint64(slot)) {
+		case want:
+			return true
+		case wordEmpty:
+			return false
+		}
+		if slot++; slot == x.slots {
+			slot = 0
+		}
+	}
+	return false
+}
+
 // Prefetch touches the home line of a hash in a bucket, for staged look-ups. The
 // result is of no use but that the compiler keeps the load.
 func (x *Index) Prefetch(bucket, hash uint64) uint64 {
