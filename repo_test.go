@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/build"
+	"go/doc"
 	"go/format"
 	"go/parser"
 	"go/token"
@@ -235,6 +236,59 @@ func undocumented(d ast.Decl) (names []string) {
 						names = append(names, name.Name)
 					}
 				}
+			}
+		}
+	}
+	return names
+}
+
+// TestEveryNameHasAnExample: each exported function, method and type of the root package has one, and each example says what it prints.
+func TestEveryNameHasAnExample(t *testing.T) {
+	has := map[string]bool{}
+	var names []string
+	for _, file := range tree(t, ".go") {
+		if filepath.Dir(file) != "." {
+			continue
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, file, nil, parser.ParseComments)
+		require.NoError(t, err)
+		if strings.HasSuffix(file, "_test.go") {
+			for _, e := range doc.Examples(f) {
+				require.True(t, e.Output != "" || e.EmptyOutput, "Example%s prints nothing that is compared", e.Name)
+				has[e.Name] = true
+			}
+			continue
+		}
+		for _, d := range f.Decls {
+			names = append(names, exampled(d)...)
+		}
+	}
+	require.Greater(t, len(names), 60)
+	for _, name := range names {
+		require.True(t, has[name] || name == "DB" || name == "Tx" || name == "Range" || name == "SyncMode", "no Example%s", name) // these four by their methods
+	}
+}
+
+// exampled lists what an example of an exported declaration would be called.
+func exampled(d ast.Decl) (names []string) {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		if !d.Name.IsExported() || !exportedReceiver(d) {
+			return nil
+		}
+		if d.Recv == nil {
+			return []string{d.Name.Name}
+		}
+		of := d.Recv.List[0].Type
+		if star, ok := of.(*ast.StarExpr); ok {
+			of = star.X
+		}
+		return []string{of.(*ast.Ident).Name + "_" + d.Name.Name}
+	case *ast.GenDecl:
+		for _, spec := range d.Specs {
+			if s, ok := spec.(*ast.TypeSpec); ok && s.Name.IsExported() {
+				names = append(names, s.Name.Name)
 			}
 		}
 	}
