@@ -17,6 +17,7 @@ type background struct {
 	started    atomic.Bool
 	checkpoint chan struct{}
 	growth     chan struct{}
+	sync       chan struct{} // a transaction asked for SyncInterval in a map of another mode
 	cancel     context.CancelFunc
 	done       sync.WaitGroup
 	rot        rotWatch
@@ -30,12 +31,15 @@ func (b *background) start(db *DB) {
 	}
 	b.checkpoint = make(chan struct{}, 1)
 	b.growth = make(chan struct{}, 1)
+	b.sync = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	b.done.Go(func() { b.checkpoints(ctx, db) })
 	b.done.Go(func() { b.grow(ctx, db) })
 	if db.opts.Sync == SyncInterval {
 		b.done.Go(func() { b.syncs(ctx, db) })
+	} else {
+		b.done.Go(func() { b.syncsLater(ctx, db) })
 	}
 	b.started.Store(true)
 }
@@ -102,6 +106,15 @@ func (b *background) wantGrowth() {
 	}
 }
 
+func (b *background) wantSync() {
+	if b.started.Load() {
+		select {
+		case b.sync <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // checkpoints makes one whenever it is asked for.
 func (b *background) checkpoints(ctx context.Context, db *DB) {
 	for {
@@ -159,11 +172,32 @@ func (b *background) syncs(ctx context.Context, db *DB) {
 			return
 		case <-tick.C:
 		}
-		if sabotage.Is(sabotage.DropIntervalSync) {
-			continue
+		db.syncInterval()
+	}
+}
+
+// syncsLater makes the log durable SyncEvery after it was asked to.
+func (b *background) syncsLater(ctx context.Context, db *DB) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.sync:
 		}
-		if err := db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) }); err != nil {
-			db.log.Error("mapfile: a background sync failed", "error", err)
+		select {
+		case <-ctx.Done():
+			return // Close makes it durable
+		case <-time.After(db.opts.SyncEvery):
 		}
+		db.syncInterval()
+	}
+}
+
+func (db *DB) syncInterval() {
+	if sabotage.Is(sabotage.DropIntervalSync) {
+		return
+	}
+	if err := db.guarded(func() error { return db.dur.sync(db.dur.appended.Load()) }); err != nil {
+		db.log.Error("mapfile: a background sync failed", "error", err)
 	}
 }

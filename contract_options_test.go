@@ -131,6 +131,23 @@ func TestSyncModes(t *testing.T) {
 	}
 }
 
+// TestSyncIntervalOfOne commits one transaction with SyncInterval in a map of another mode: it becomes durable by itself.
+func TestSyncIntervalOfOne(t *testing.T) {
+	for _, mode := range []mapfile.SyncMode{mapfile.SyncAlways, mapfile.SyncNever} {
+		t.Run(mode.String(), func(t *testing.T) {
+			db := newMap(t, &mapfile.Options{Sync: mode, SyncEvery: 20 * time.Millisecond})
+			begin := time.Now()
+			for range 2 { // the next one, too
+				tx := beginTx(t, db, &mapfile.TxOptions{Sync: mapfile.SyncInterval})
+				require.NoError(t, tx.Put([]byte("k"), []byte("v")))
+				require.NoError(t, tx.Commit())
+				require.Eventually(t, func() bool { st := db.Stats(); return st.Durable == st.Appended }, 10*time.Second, time.Millisecond)
+			}
+			require.GreaterOrEqual(t, time.Since(begin), 20*time.Millisecond)
+		})
+	}
+}
+
 func TestSyncModeString(t *testing.T) {
 	for want, m := range map[string]mapfile.SyncMode{
 		"default": mapfile.SyncDefault, "always": mapfile.SyncAlways, "interval": mapfile.SyncInterval, "never": mapfile.SyncNever, "SyncMode(9)": 9,

@@ -107,6 +107,6 @@ type TxOptions struct {
 	// ReadOnly begins a snapshot: it sees one moment, waits for no writer and no writer waits for it.
 	ReadOnly bool
 	// Sync is when this transaction becomes durable. SyncDefault: as the map. SyncAlways makes every
-	// earlier commit durable too.
+	// earlier commit durable too; SyncInterval makes it durable within Options.SyncEvery in a map of any mode.
 	Sync SyncMode
 }

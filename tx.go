@@ -213,6 +213,9 @@ func (tx *Tx) Commit() error {
 		}
 	}
 	tx.end() // the next writer builds on these slots
+	if tx.sync == SyncInterval && db.opts.Sync != SyncInterval {
+		db.background.wantSync()
+	}
 	if at == tx.began && sabotage.Is(sabotage.EmptyCommitUnsynced) {
 		return nil
 	}
