@@ -20,4 +20,13 @@
 //
 // What a caller can act on is a sentinel of this package, found by errors.Is; damage is
 // a *CorruptError, which is ErrCorrupt. Messages name the file.
+//
+// Beside the errors that its comment names, each call answers ErrClosed behind Close, ErrFailed with the first cause
+// in a map that has failed, ErrCorrupt where it meets damage, and where the disk does not give a page an error that is
+// syscall.EIO; each write ErrReadOnly in a map that was opened read-only.
+//
+// # Lengths
+//
+// Keys, values, sizes and offsets are counted in bytes. What a call returns is the caller's own unless its comment
+// says that it is lent.
 package mapfile
