@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -43,6 +44,11 @@ const (
 	update // of two keys: reads the first, sets both to what it read and a number
 	view   // of all keys
 	clearAll
+	getOrPut
+	getAndDelete
+	swap
+	compareAndDelete
+	modify // sets what is odd and there to its half, adds to what is even, deletes 0
 	kinds
 )
 
@@ -94,8 +100,38 @@ func (s state) apply(c call) (outcome, state) {
 		return outcome{all: s}, s
 	case clearAll:
 		return outcome{}, empty()
+	case getOrPut:
+		if was < 0 {
+			s[c.key] = c.value
+		}
+		return outcome{value: s[c.key], ok: was >= 0}, s
+	case getAndDelete:
+		s[c.key] = -1
+		return outcome{value: was, ok: was >= 0}, s
+	case swap:
+		s[c.key] = c.value
+		return outcome{value: was, ok: was >= 0}, s
+	case compareAndDelete:
+		if was == c.old && was >= 0 {
+			s[c.key] = -1
+			return outcome{ok: true}, s
+		}
+	case modify:
+		s[c.key] = modified(was, c.value)
+		return outcome{value: was}, s
 	}
 	return outcome{}, s
+}
+
+// modified is what modify makes of a value; -1: nothing.
+func modified(was, by int64) int64 {
+	switch {
+	case was == 0:
+		return -1
+	case was > 0 && was%2 == 1:
+		return was / 2
+	}
+	return max(was, 0) + by
 }
 
 var model = porcupine.Model{
@@ -146,8 +182,44 @@ func run(db *mapfile.DB, c call) (out outcome, err error) {
 		out.all, err = look(db)
 	case clearAll:
 		err = db.Clear()
+	default:
+		return runAtomic(db, c)
 	}
 	return out, err
+}
+
+// runAtomic is an operation that answers with the value before it, or with what it made.
+func runAtomic(db *mapfile.DB, c call) (out outcome, err error) {
+	var v []byte
+	switch c.kind {
+	case getOrPut:
+		v, out.ok, err = db.GetOrPut(key(c.key), counter(c.value))
+	case getAndDelete:
+		v, out.ok, err = db.GetAndDelete(key(c.key))
+	case swap:
+		v, out.ok, err = db.Swap(key(c.key), counter(c.value))
+	case compareAndDelete:
+		out.ok, err = db.CompareAndDelete(key(c.key), counter(c.old))
+		return out, err
+	case modify:
+		err = db.Modify(key(c.key), func(old []byte, ok bool) ([]byte, bool, error) {
+			if v = nil; ok {
+				v = slices.Clone(old)
+			}
+			n := modified(orNone(v), c.value)
+			return counter(n), n >= 0, nil
+		})
+	}
+	out.value = orNone(v)
+	return out, err
+}
+
+// orNone is a counter's value, -1 if there is none.
+func orNone(v []byte) int64 {
+	if v == nil {
+		return -1
+	}
+	return number(v)
 }
 
 // look reads all keys in one snapshot, by look-ups and by an iteration, which must agree.
