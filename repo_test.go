@@ -362,6 +362,26 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	require.Greater(t, files, 10)
 }
 
+// TestFlagsOfTestsAreDocumented: CONTRIBUTING.md names every flag that a test has, and no other.
+func TestFlagsOfTestsAreDocumented(t *testing.T) {
+	b, err := os.ReadFile("CONTRIBUTING.md")
+	require.NoError(t, err)
+	flags := map[string]bool{}
+	for _, file := range tree(t, "_test.go") {
+		code, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`= flag\.\w+\("([\w.]+)"`).FindAllSubmatch(code, -1) {
+			name := string(m[1])
+			flags[name] = true
+			require.Regexp(t, `[ \x60]-`+regexp.QuoteMeta(name)+`\b`, string(b), file)
+		}
+	}
+	require.Greater(t, len(flags), 20)
+	for _, m := range regexp.MustCompile(`[ \x60]-((crash|fault|rot|survive|planted)\.\w+)`).FindAllSubmatch(b, -1) {
+		require.True(t, flags[string(m[1])], "there is no flag -%s", m[1])
+	}
+}
+
 // fenced is the content of the first block of a language in the README, behind a heading.
 func fenced(t *testing.T, language string, n int) string {
 	b, err := os.ReadFile("README.md")

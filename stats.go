@@ -50,7 +50,8 @@ type Waits struct {
 	Finish time.Duration // for a checkpoint to be made the newer one
 }
 
-// RecoveryStats is what Open had to do.
+// RecoveryStats is what Open had to do. Open never makes an index anew and never accepts a loss: only Recover does, whose RecoverReport tells of it,
+// and what it leaves opens like a map that was closed.
 type RecoveryStats struct {
 	Recovered      bool          // there was a tail to replay
 	Records        uint64        // replayed
