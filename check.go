@@ -54,6 +54,7 @@ type Finding struct {
 	Offset    int64  // bytes, 0 where only the page is known
 	Reason    string
 	Flipped   bool // a single bit, which an Open for writing takes back
+	Copy      bool // one of two copies of a segment's header, which Recover writes anew by the other
 }
 
 // Check judges the map at path, as open would recover it, in private memory; of a map that does not open it judges what can be

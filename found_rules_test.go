@@ -92,6 +92,9 @@ func TestFoundReused(t *testing.T) {
 			h.reuse(old)
 			other := lifeHistory{t: t, disk: h.disk.Kill()}
 			other.loseMeta()
+			for _, f := range h.judged(other.disk) {
+				require.Equal(t, "meta page", f.Structure[:9], "%+v", f)
+			}
 			h.life++
 			h.requireOn(other.disk, h.states[0], "the older meta page")
 		})

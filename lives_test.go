@@ -134,13 +134,17 @@ func (h *lifeHistory) live() {
 
 // open opens the map; salts depend on the place in the history alone.
 func (h *lifeHistory) open(d *simdisk.Disk, mode SyncMode) (*DB, error) {
+	o := Options{Sync: mode, LockTimeout: -1, MaxSize: d.Capacity()}
+	return open(lifePath, o.withDefaults(), h.internals(d))
+}
+
+func (h *lifeHistory) internals(d *simdisk.Disk) internals {
 	salts := rand.New(rand.NewPCG(h.seed, uint64(h.life*1000+len(h.trail))))
 	g := pager.Geometry{
 		BucketLines: 1, FillPercent: 40, FanoutBits: uint8(1 + h.seed/4%2), UnitPages: []uint32{4, 4, 4, 8}[h.seed%4], SmallPages: []uint32{1, 2, 4, 1}[h.seed%4],
 		GrowPages: 1, MaxGrowPages: 8, ReserveBytes: 1 << 20, CheckpointBytes: 1 << 40, MaxCheckpoint: 1 << 40,
 	}
-	o := Options{Sync: mode, LockTimeout: -1, MaxSize: d.Capacity()}
-	return open(lifePath, o.withDefaults(), internals{disk: d, geometry: g, random: salts.Uint64, memory: func() uint64 { return 1 << 40 }, repair: h.repair})
+	return internals{disk: d, geometry: g, random: salts.Uint64, memory: func() uint64 { return 1 << 40 }, repair: h.repair}
 }
 
 // broken reports whether an error is the fault that was asked for: then the life ends.

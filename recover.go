@@ -60,8 +60,8 @@ type Losses struct {
 }
 
 // Recover opens the map at path for writing, which brings it to the state after its last whole commit, does what the
-// options allow beyond that, and closes it. What is done, and what is lost by it, is in the report; where
-// nothing may be done the error is that of Open, and the map stays as it is.
+// options allow beyond that, writes copies of segments' headers anew that do not hold, and closes it. What is done, and what is lost by
+// it, is in the report; where nothing may be done the error is that of Open, and the map stays as it is.
 //
 // ctx ends a rebuild of the index before the new one is named. Errors: those of Open, but a file that is not there, or is
 // empty, stays so (fs.ErrNotExist, ErrNotMapfile); ErrFull where there is no room for a second index.
@@ -91,6 +91,11 @@ func recoverMap(ctx context.Context, path string, o *RecoverOptions, in internal
 	db, err := open(path, options.withDefaults(), in)
 	if err != nil {
 		return nil, err
+	}
+	if !o.DryRun {
+		if err := db.guarded(db.s.MendHeaders); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
 	}
 	report := &RecoverReport{Path: db.Path(), DryRun: o.DryRun, Keys: db.Len(), Tombstones: db.s.Tombstones,
 		Recovery: recoveryStats(&db.s.Report), Rebuilt: db.s.Report.Rebuilt, Lost: newLosses(&db.s.Report.Lost)}

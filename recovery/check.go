@@ -35,6 +35,7 @@ type Finding struct {
 	Offset    int64 // in bytes, 0 where only the page is known
 	Reason    string
 	Flipped   bool // one bit: an open for writing mends it
+	Copy      bool // one copy of two: the other holds
 }
 
 // Judgement says whether a structure was judged, and how.
@@ -183,14 +184,15 @@ func (c *checker) opened(o *Options) error {
 	for _, g := range s.Tail.Segments() {
 		c.total += g.Used
 	}
-	if err := c.table(); err != nil {
-		return err
-	}
+	segments := s.Tail.Segments()
 	// Free space belongs to the state of the checkpoint, before the tail is replayed.
 	if err := c.account(); err != nil {
 		return err
 	}
 	if err := c.replayed(o); err != nil {
+		return err
+	}
+	if err := c.table(segments); err != nil {
 		return err
 	}
 	c.out.Report = s.Report
@@ -272,7 +274,7 @@ func (c *checker) mended() error {
 			structure = StructureBucket
 		}
 		c.holds(structure, 0)
-		if err := c.found(Finding{structure, f.Off / pager.PageSize, int64(f.Off), "one bit is flipped: an open for writing mends it", true}); err != nil {
+		if err := c.found(Finding{structure, f.Off / pager.PageSize, int64(f.Off), "one bit is flipped: an open for writing mends it", true, false}); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/tail"
 )
 
 // fixedPages judges meta pages and mark page.
@@ -85,26 +86,44 @@ func (c *checker) images() error {
 	return nil
 }
 
-// table judges the segment table: each of its segments must have a header that says the same.
-func (c *checker) table() error {
-	for _, g := range c.s.Tail.Segments() {
-		c.holds(StructureTable, 1)
-		h, _, ok := c.raw.SegmentAt(g.Start)
-		reason := ""
-		switch {
-		case !ok:
-			reason = "neither copy of the segment's header holds"
-		case h.Salt != g.Salt || h.FirstLSN != g.FirstLSN:
-			reason = fmt.Sprintf("the segment's header is of another use: first LSN %d, where the table says %d", h.FirstLSN, g.FirstLSN)
-		default:
+// table judges the segment table of the checkpoint: both copies of each segment's header must say the same. What the log behind the
+// checkpoint has retired may have been used again.
+func (c *checker) table(segments []*tail.Segment) error {
+	c.holds(StructureTable, 0)
+	for _, g := range segments {
+		if now := c.s.Tail.Lookup(g.Start); c.recovered && (now == nil || now.Salt != g.Salt) {
 			continue
 		}
-		if err := c.found(Finding{Structure: StructureTable, Page: uint64(g.Start), Offset: int64(g.Base()), Reason: reason}); err != nil {
-			return err
+		c.holds(StructureTable, 1)
+		if f, ok := c.headerOf(g); !ok {
+			if err := c.found(f); err != nil {
+				return err
+			}
 		}
 	}
-	c.holds(StructureTable, 0)
 	return nil
+}
+
+// headerOf judges the header of a segment; ok is false if there is something to find.
+func (c *checker) headerOf(g *tail.Segment) (f Finding, ok bool) {
+	f = Finding{Structure: StructureTable, Page: uint64(g.Start), Offset: int64(g.Base())}
+	stands := g.HeaderStands(c.raw.View, c.raw.Size/pager.PageSize*pager.PageSize)
+	h, _, some := c.raw.SegmentAt(g.Start)
+	switch {
+	case stands[0] && stands[1]:
+		return f, true
+	case stands[0] || stands[1]:
+		which := "first"
+		if f.Copy = true; stands[0] {
+			which, f.Offset = "second", f.Offset+pager.SectorSize
+		}
+		f.Reason = fmt.Sprintf("the %s of the two copies of the segment's header does not hold: the other one does", which)
+	case some:
+		f.Reason = fmt.Sprintf("the segment's header is of another use: first LSN %d, where the table says %d", h.FirstLSN, g.FirstLSN)
+	default:
+		f.Reason = "neither copy of the segment's header holds"
+	}
+	return f, false
 }
 
 // account judges the account of pages. Damage of the index, which it walks, is found where the index is judged.

@@ -3,6 +3,7 @@ package recovery
 import (
 	"bytes"
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
@@ -54,7 +55,8 @@ func TestCheck(t *testing.T) {
 			m.damage(at + tail.HeaderBytes + uint64(len(aKey(1))) + 2)
 		}, StructureRecord},
 		{"the header of a live record", func(m *testMap) { at, _ := m.find(aKey(1)); m.damage(at + 16) }, StructureRecord},
-		{"the header of a segment, one copy", func(m *testMap) { m.damage(m.Tail.Segments()[0].Base() + 50) }, ""},
+		{"the header of a segment, first copy", func(m *testMap) { m.damage(m.Tail.Segments()[0].Base() + 50) }, StructureTable},
+		{"the header of a segment, second copy", func(m *testMap) { m.damage(m.Tail.Segments()[0].Base() + pager.SectorSize + 50) }, StructureTable},
 		{"the header of a segment, both copies", func(m *testMap) {
 			base := m.Tail.Segments()[0].Base()
 			m.damage(base + 50)
@@ -105,6 +107,7 @@ func TestCheck(t *testing.T) {
 			for _, f := range report.Findings {
 				require.True(t, damaged[f.Structure], "a finding against a structure that holds: %+v", f)
 				require.False(t, f.Flipped, "%+v", f)
+				require.Equal(t, strings.HasSuffix(row.name, " copy"), f.Copy, "%+v", f)
 			}
 		})
 	}

@@ -98,6 +98,14 @@ func (s *State) readyToStore(w *tail.Walk) error {
 	if err := s.zeroStale(w); err != nil {
 		return err
 	}
+	for i := range w.Segments[:min(w.EndIndex+1, len(w.Segments))] {
+		if sabotage.Is(sabotage.HeaderCopyLeft) {
+			break
+		}
+		if _, err := s.mendHeader(&w.Segments[i]); err != nil {
+			return err
+		}
+	}
 	s.dryUp()
 	if err := s.reserveArenas(); err != nil {
 		return err

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/mapfile-db/mapfile/pager"
 )
 
 // Verify looks at an open map as Check does at a file: the account of its pages, every slot, every record. The error
@@ -15,6 +17,11 @@ func (s *State) Verify() error {
 	}
 	c := newChecker(context.Background(), CheckOptions{MaxErrors: 1})
 	c.s, c.recovered = s, true
+	for _, g := range s.Tail.Segments() {
+		if stands := g.HeaderStands(s.P.View(), s.P.Pages()*pager.PageSize); !s.P.ReadOnly() && (!stands[0] || !stands[1]) {
+			return fmt.Errorf("page %d: of the two copies of the segment's header stand %v", g.Start, stands)
+		}
+	}
 	err := c.index()
 	if err == nil {
 		err = c.records()

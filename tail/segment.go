@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"sort"
@@ -119,6 +120,29 @@ func HeaderCopies(b []byte) (n int) {
 		}
 	}
 	return n
+}
+
+// HeaderStands tells which of the two copies of its header, in the file, are of this use of the segment.
+func (s *Segment) HeaderStands(v *pager.View, limit uint64) (stands [2]bool) {
+	for copy := range stands {
+		h, _, ok := readHeader(v, s.Start, uint64(copy), limit)
+		stands[copy] = ok && h.Salt == s.Salt && h.FirstLSN == s.FirstLSN
+	}
+	return stands
+}
+
+// MendHeader gives the place in the file, in bytes, of the copy of the segment's header that does not stand, and what it should hold, where
+// the other one does: a power cut while they were written leaves it so, or rot. ok is false if both stand, or neither.
+func (s *Segment) MendHeader(v *pager.View, limit uint64) (at uint64, right []byte, ok bool) {
+	stands := s.HeaderStands(v, limit)
+	if stands[0] == stands[1] {
+		return 0, nil, false
+	}
+	first, second := s.Base(), s.Base()+pager.SectorSize
+	if stands[0] {
+		return second, bytes.Clone(v.Bytes(first, pager.SectorSize)), true
+	}
+	return first, bytes.Clone(v.Bytes(second, pager.SectorSize)), true
 }
 
 // headerHolds reports whether one copy of a header is whole.

@@ -73,6 +73,7 @@ const (
 	ZeroHeaderOmitted
 	ZeroHeaderLate
 	StaleHeadersKept
+	HeaderCopyLeft
 	TombstoneDroppedEarly
 	LeavingForgotten
 	MovedWithoutSequence
@@ -194,6 +195,7 @@ var planted = [numBugs]Planted{
 	ZeroHeaderOmitted:     {"ZeroHeaderOmitted", "the header of a freed segment stays", "hole 22"},
 	ZeroHeaderLate:        {"ZeroHeaderLate", "the header of a freed segment is zeroed when its pages have been handed over", "reclamation"},
 	StaleHeadersKept:      {"StaleHeadersKept", "recovery does not zero the headers of segments that the life before had let go of", "hole 22"},
+	HeaderCopyLeft:        {"HeaderCopyLeft", "recovery leaves a copy of a segment's header as a power cut left it", "segment header"},
 	TombstoneDroppedEarly: {"TombstoneDroppedEarly", "a tombstone goes though an older record of its key may be in the log", "hole 22"},
 	LeavingForgotten:      {"LeavingForgotten", "a tombstone goes though a retired segment whose header is not durably zeroed may hold an older record of its key", "hole 22"},
 	MovedWithoutSequence:  {"MovedWithoutSequence", "a moved record does not say since when it is visible", "MOVED"},

@@ -41,6 +41,7 @@ type findingReport struct {
 	Offset    int64  `json:"offset"` // of the file
 	Reason    string `json:"reason"`
 	Flipped   bool   `json:"flipped"` // one bit, which an open for writing takes back
+	Copy      bool   `json:"copy"`    // one of two copies of a segment's header, which recover writes anew
 }
 
 // checkError is the damage that a check found.

@@ -59,6 +59,8 @@ func TestNextCommand(t *testing.T) {
 		{"replaced", "put", "m", mapfile.ErrReplaced, "ls -li m"},
 		{"full", "put", "m", mapfile.ErrFull, "df -h m"},
 		{"check: one bit", "check", "m", found(true, mapfile.Finding{Structure: "records", Flipped: true}), "mapfile recover m"},
+		{"check: a copy of a header", "check", "m", found(true, mapfile.Finding{Structure: "segment table", Copy: true}, mapfile.Finding{Structure: "buckets", Flipped: true}), "mapfile recover m"},
+		{"check: both copies of a header", "check", "m", found(true, mapfile.Finding{Structure: "segment table"}), "mapfile salvage m -o m.salvaged"},
 		{"check: the log", "check", "m", found(false, mapfile.Finding{Structure: "log"}), "mapfile recover --accept-loss m"},
 		{"check: log and index", "check", "m", found(false, mapfile.Finding{Structure: "log"}, mapfile.Finding{Structure: "buckets"}), "mapfile salvage m -o m.salvaged"},
 		{"check: opens not", "check", "a b", found(false, mapfile.Finding{Structure: "images"}), "mapfile salvage 'a b' -o 'a b.salvaged'"},

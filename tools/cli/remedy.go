@@ -22,12 +22,12 @@ type remedy struct {
 
 // remedies are asked in this order; the first that fits counts.
 var remedies = []remedy{
-	{"check: single flipped bits, and nothing else", "mapfile recover FILE", onCheck(onlyFlipped)},
+	{"check: single flipped bits, copies of segments' headers, and nothing else", "mapfile recover FILE", onCheck(onlyMendable)},
 	{"check: the log that an open replays is damaged", "mapfile recover --accept-loss FILE", onCheck(logDamaged)},
 	{"check: pages of the index are damaged", "mapfile recover --rebuild-index FILE", onCheck(indexDamaged)},
 	{"check: the map does not open", "mapfile salvage FILE -o FILE.salvaged", onCheck(func(r *mapfile.CheckReport) bool { return !r.Opens })},
 	{"check: records are damaged", "mapfile salvage FILE -o FILE.salvaged", onCheck(damagedIn(recovery.StructureRecord, recovery.StructureTable))},
-	{"check: a meta page, images or the mark page are damaged, and the map opens", "mapfile recover FILE", onCheck(func(*mapfile.CheckReport) bool { return true })},
+	{"check: a meta page or images are damaged, and the map opens", "mapfile recover FILE", onCheck(func(*mapfile.CheckReport) bool { return true })},
 	{"ErrCorrupt in the log that an open replays", "mapfile recover --accept-loss FILE", asksFor(false, true)},
 	{"ErrCorrupt in a page of the index", "mapfile recover --rebuild-index FILE", asksFor(true, false)},
 	{"recover: ErrCorrupt in a record, or in log and index", "mapfile recover --rebuild-index --accept-loss FILE", asksFor(true, true)},
@@ -102,8 +102,8 @@ func nothingElseHelps(cmd *cobra.Command, err error) bool {
 	return known && !more
 }
 
-func onlyFlipped(r *mapfile.CheckReport) bool {
-	return r.Opens && !slices.ContainsFunc(r.Findings, func(f mapfile.Finding) bool { return !f.Flipped })
+func onlyMendable(r *mapfile.CheckReport) bool {
+	return r.Opens && !slices.ContainsFunc(r.Findings, func(f mapfile.Finding) bool { return !f.Flipped && !f.Copy })
 }
 
 func logDamaged(r *mapfile.CheckReport) bool {
@@ -114,10 +114,10 @@ func indexDamaged(r *mapfile.CheckReport) bool {
 	return !damagedIn(recovery.StructureLog)(r) && damagedIn(recovery.StructureDirectory, recovery.StructureBucket, recovery.StructureCount, recovery.StructureAccount)(r)
 }
 
-// damagedIn is true of damage, more than a flipped bit, in one of some structures.
+// damagedIn is true of damage, more than a flipped bit or a copy, in one of some structures.
 func damagedIn(structures ...string) func(*mapfile.CheckReport) bool {
 	return func(r *mapfile.CheckReport) bool {
-		return slices.ContainsFunc(r.Findings, func(f mapfile.Finding) bool { return !f.Flipped && slices.Contains(structures, f.Structure) })
+		return slices.ContainsFunc(r.Findings, func(f mapfile.Finding) bool { return !f.Flipped && !f.Copy && slices.Contains(structures, f.Structure) })
 	}
 }
 

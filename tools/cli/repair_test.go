@@ -98,6 +98,26 @@ func TestRecoverRebuildsTheIndex(t *testing.T) {
 	require.Equal(t, 0, call(t, "check", path).code)
 }
 
+// TestRecoverWritesAHeaderAnew: check names the copy of a segment's header that does not hold, and what it says to run next mends it.
+func TestRecoverWritesAHeaderAnew(t *testing.T) {
+	for copy := range 2 {
+		path := tailMap(t)
+		require.Equal(t, 0, call(t, "recover", path).code) // closes it: there is nothing to replay
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		at := bytes.Index(b, []byte("segment\n")) + 512*copy
+		b[at+40] ^= 0x18
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		damaged := call(t, "check", path)
+		require.Equal(t, 3, damaged.code)
+		require.Regexp(t, `segment table +damaged, \d+ judged\n`, damaged.out)
+		require.Contains(t, damaged.out, "the "+[]string{"first", "second"}[copy]+" of the two copies of the segment's header does not hold: the other one does\n")
+		require.Equal(t, 0, follow(t, damaged, path).code)
+		require.Equal(t, 0, call(t, "check", path).code)
+		require.Equal(t, tailEntries, contents(t, path))
+	}
+}
+
 func TestRecoverAcceptsLoss(t *testing.T) {
 	path := tailMap(t)
 	spoilIn(t, path, "quincetail", 0)
