@@ -173,8 +173,9 @@ func (db *DB) change(key []byte, decide decision) error {
 		return err
 	}
 	hash := xxhash.Sum64(key)
+	attempts := db.attempts.Load()
 	at, size, err := db.changeOne(hash, key, decide)
-	if errors.Is(err, errs.ErrFull) && size > 0 && db.makeSpace(size) {
+	if errors.Is(err, errs.ErrFull) && size > 0 && db.makeSpace(size, attempts) {
 		at, _, err = db.changeOne(hash, key, decide)
 	}
 	if err != nil {

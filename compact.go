@@ -383,8 +383,9 @@ func (c *compaction) retire() error {
 }
 
 // makeSpace is what a writer does that found no room: two checkpoints release all that is pending, arenas that
-// are mostly free are emptied, and garbage is compacted until there is room for so many bytes of records. It answers false if there was nothing to gain since the last time.
-func (db *DB) makeSpace(bytes uint64) bool {
+// are mostly free are emptied, and garbage is compacted until there is room for so many bytes of records. It answers false if there was nothing to gain since
+// the last time, unless that ended behind the number of attempts that the writer noted before it looked for room: then it may find what another one made.
+func (db *DB) makeSpace(bytes, attempts uint64) bool {
 	db.checkpointMu.Lock()
 	defer db.checkpointMu.Unlock()
 	if db.ready() != nil {
@@ -392,7 +393,7 @@ func (db *DB) makeSpace(bytes uint64) bool {
 	}
 	before := db.reclaimable()
 	if before == db.hopeless {
-		return false
+		return db.attempts.Load() != attempts
 	}
 	err := db.guarded(func() error {
 		for range 2 {
@@ -410,6 +411,7 @@ func (db *DB) makeSpace(bytes uint64) bool {
 		db.log.Warn("mapfile: no room could be made", "error", err)
 	}
 	db.hopeless = db.reclaimable()
+	db.attempts.Add(1)
 	return true
 }
 

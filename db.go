@@ -44,9 +44,10 @@ type DB struct {
 
 	holder atomic.Pointer[holder] // with Debug.Callers: who holds the turn
 
-	checkpointMu sync.Mutex   // one checkpoint or compaction at a time
-	clearing     atomic.Int32 // calls of Clear that wait for checkpointMu: compaction makes way for them
-	hopeless     uint64       // what was reclaimable when making space last ended; with checkpointMu
+	checkpointMu sync.Mutex    // one checkpoint or compaction at a time
+	clearing     atomic.Int32  // calls of Clear that wait for checkpointMu: compaction makes way for them
+	hopeless     uint64        // what was reclaimable when making space last ended; with checkpointMu
+	attempts     atomic.Uint64 // how often making space has ended
 	background   background
 	counters     counters
 }

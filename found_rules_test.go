@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mapfile-db/mapfile/internal/simdisk"
@@ -132,4 +133,28 @@ func TestFoundSameSegment(t *testing.T) {
 		require.Equal(t, h.brief(base), h.brief(h.contents()), "%s alone of life %d was kept", kept, i+1)
 		h.account()
 	}
+}
+
+// TestFoundRoomOfAnother: a writer that found no room, and meets the work of another that has made some meanwhile, tries once more; one that found none behind
+// it does not.
+func TestFoundRoomOfAnother(t *testing.T) {
+	h := newFound(t, 1<<20, SyncNever)
+	key, value := []byte("key1"), []byte(strings.Repeat("v", 700))
+	write := func() error {
+		_, err := h.db.appendOne(tail.KindPut, xxhash.Sum64(key), key, value)
+		return err
+	}
+	var err error
+	for err == nil {
+		err = write()
+	}
+	require.ErrorIs(t, err, ErrFull)
+	attempts := h.db.attempts.Load()
+	require.ErrorIs(t, write(), ErrFull)
+	require.True(t, h.db.makeSpace(1000, attempts), "the first writer makes room")
+	require.True(t, h.db.makeSpace(1000, attempts), "the second one, which found none before, finds it")
+	require.False(t, h.db.makeSpace(1000, h.db.attempts.Load()), "whoever comes behind it has nothing to gain")
+	require.NoError(t, write())
+	h.states[0]["key1"] = string(value)
+	h.requireOn(h.disk.Kill(), h.states[0], "behind it")
 }

@@ -207,7 +207,7 @@ func (tx *Tx) Commit() error {
 			bytes := tx.set.bytes
 			tx.end()
 			if errors.Is(err, errs.ErrFull) {
-				db.makeSpace(bytes) // for who tries again
+				db.makeSpace(bytes, db.attempts.Load()) // for who tries again
 			}
 			return err
 		}

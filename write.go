@@ -59,8 +59,9 @@ func (db *DB) one(kind tail.Kind, key, value []byte) error {
 		return err
 	}
 	hash := xxhash.Sum64(key)
+	attempts := db.attempts.Load()
 	at, err := db.appendOne(kind, hash, key, value)
-	if errors.Is(err, errs.ErrFull) && db.makeSpace(tail.Size(len(key), uint64(len(value)))) {
+	if errors.Is(err, errs.ErrFull) && db.makeSpace(tail.Size(len(key), uint64(len(value))), attempts) {
 		at, err = db.appendOne(kind, hash, key, value)
 	}
 	if err != nil {
