@@ -148,7 +148,7 @@ func (s *State) dropReused(w *tail.Walk) {
 }
 
 // MendHeaders writes the copies of segments' headers anew that do not hold while the other one does. Nobody but a salvage would miss
-// them. The turn is held.
+// them. It is for who has just opened the map, and shares it with nobody.
 func (s *State) MendHeaders() error {
 	some := false
 	for _, g := range s.Tail.Segments() {
