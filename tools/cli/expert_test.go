@@ -259,7 +259,7 @@ func TestValidateFindsAWrongField(t *testing.T) {
 		at   int
 		want string
 	}{
-		{"pages", 88, "pages"}, {"root page", 96, "root page"}, {"image page", 104, "image page"}, {"segment", 120, "segment"},
+		{"pages", 89, "pages"}, {"root page", 96, "root page"}, {"image page", 104, "image page"}, {"segment", 120, "segment"},
 		{"salt", 128, "salt"}, {"position", 136, "position"}, {"lsn", 144, "lsn"}, {"keys", 160, "keys"}, {"buckets", 188, "buckets"},
 		{"uuid", 32, "uuid"}, {"number", 73, "number"}, {"zero bytes", 300, "zero bytes"},
 	}
