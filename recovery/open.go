@@ -148,7 +148,11 @@ func choose(f *pager.Opened, rootless bool) (which int, im *images, fellBack err
 			}
 			return which, im, fellBack, nil
 		}
-		fellBack = errors.Join(fellBack, fmt.Errorf("meta page %d: %w", which, err))
+		err = fmt.Errorf("meta page %d: %w", which, err)
+		if fellBack != nil {
+			err = fmt.Errorf("%w; %w", fellBack, err) // a message is one line
+		}
+		fellBack = err
 	}
 	if failed := (*unread)(nil); errors.As(fellBack, &failed) {
 		return 0, nil, nil, failed.error
