@@ -390,6 +390,34 @@ func TestSalvageTornCommit(t *testing.T) {
 	}
 }
 
+// TestSalvageOfAFileCutShort: the report accounts for every byte of the log behind a cut, in a segment cut in two and in those
+// that are gone, and takes nothing else for lost.
+func TestSalvageOfAFileCutShort(t *testing.T) {
+	const record = 256 // at most, in bytes
+	l := newLived(t, 4)
+	for i := range 300 {
+		require.NoError(t, l.db.Put(fmt.Appendf(nil, "key%d", i), []byte(strings.Repeat("value ", 30))))
+	}
+	require.NoError(t, l.db.Checkpoint())
+	require.NoError(t, l.db.Checkpoint())
+	whole, end := l.disk.Bytes(crashPath), l.db.s.Tail.LSN
+	segments, cuts := l.db.s.Tail.Segments(), 0
+	for _, g := range segments {
+		if slices.ContainsFunc(segments, func(o *tail.Segment) bool { return o.FirstLSN < g.FirstLSN && o.Start > g.Start }) {
+			continue // the cut would take away what came before, too
+		}
+		for _, inside := range []uint64{0, pager.PageSize} {
+			_, r := salvaged(t, whole[:g.Base()+inside], nil)
+			lost := end - (g.FirstLSN + inside)
+			require.GreaterOrEqual(t, uint64(r.Lost.Bytes), lost, "%v", r.Lost.List)
+			require.LessOrEqual(t, uint64(r.Lost.Bytes), lost+record, "%v", r.Lost.List)
+			require.LessOrEqual(t, r.Lost.Places, uint64(2), "%v", r.Lost.List)
+			cuts++
+		}
+	}
+	require.Greater(t, cuts, 4)
+}
+
 // TestSalvageEmbedded: a value that is a map, headers of segments and all, stays a value.
 func TestSalvageEmbedded(t *testing.T) {
 	l := newLived(t, 0)

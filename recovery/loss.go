@@ -10,7 +10,7 @@ import (
 // Loss is one thing that was there once and is not any more.
 type Loss struct {
 	Structure string // log: bytes that nobody can read; commit: a record of a commit that is not whole; record: the value of a record; segment
-	Offset    uint64 // in the file, in bytes
+	Offset    uint64 // in the file, in bytes; 0 of what is not in it
 	LSN       uint64 // where in the log, 0 where that is not known
 	Bytes     uint64
 	Key       []byte // nil: not known. An empty key is not nil

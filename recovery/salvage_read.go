@@ -50,6 +50,9 @@ func (s *Salvage) Each(ctx context.Context, lost *Losses, visit func(r *tail.Rec
 			return err
 		}
 	}
+	if lost != nil {
+		s.cutOff(lost)
+	}
 	return nil
 }
 
@@ -113,7 +116,7 @@ func (s *Salvage) read(g *found, visit func(*tail.Record) error, rotten func(fro
 				at = r.Position + r.Size()
 				return err
 			}, func(from, to uint64) error {
-				rotten(from, to, "no record can be read here; its key is not known")
+				rotten(from, to, "no record can be read here; its key is not known, and may show an older version")
 				at = to
 				return nil
 			})
@@ -141,22 +144,52 @@ func (s *Salvage) unreadable(lost *Losses, g *found, from, to uint64, reason str
 }
 
 // written is how far records are known to have been written behind a place in a segment behind which none was found: up to
-// the end that a table knows, up to the next segment of the life, or up to what was synced.
+// the end that a table knows, up to the next segment of the life, or, in its last, up to what was synced.
 func (s *Salvage) written(g *found, from uint64) uint64 {
 	if g.known {
 		return g.Base() + g.Used
 	}
 	lsn := g.lsn(from)
 	to := max(lsn, g.next)
-	if m := s.newest(); m != nil {
-		if m.Life == g.Life {
-			to = max(to, m.LSN)
-		}
-		if mark, life, ok := s.p.ReadMark(m.FileSalt); ok && life == g.Life {
-			to = max(to, mark)
-		}
+	if g.next == 0 {
+		to = max(to, s.synced(g.Life))
 	}
 	return min(from+to-lsn, g.End())
+}
+
+// synced is an LSN up to which the log of a life was synced, as meta and mark page tell; 0 where they tell nothing of it.
+func (s *Salvage) synced(life uint32) (to uint64) {
+	m := s.newest()
+	if m == nil {
+		return 0
+	}
+	if m.Life == life {
+		to = m.LSN
+	}
+	if mark, of, ok := s.p.ReadMark(m.FileSalt); ok && of == life {
+		to = max(to, mark)
+	}
+	return to
+}
+
+// cutOff reports the end of the log if it was synced and is in no segment that was found: the file was cut short, or the
+// segment's header is gone and nothing else tells its salt. Only of the end is that known: a segment in the
+// middle may have been retired.
+func (s *Salvage) cutOff(lost *Losses) {
+	m := s.newest()
+	if m == nil {
+		return
+	}
+	end := uint64(1) // of an empty log
+	for _, g := range s.segments {
+		end = max(end, g.lsn(s.end(g)))
+	}
+	if s.find(m.Segment, m.Salt) == nil && m.Position%pager.PageSize == tail.SegmentHeader {
+		end += tail.SegmentHeader // of the life's first segment, which may never have been written
+	}
+	if to := s.synced(m.Life); to > end {
+		lost.Add(Loss{Structure: "log", LSN: end, Bytes: to - end, Reason: "the end of the log is not in the file; its keys are not known, and may show older versions"})
+	}
 }
 
 // usedAgain reports whether another segment holds a part of a range: then it was retired, and the range is not lost.

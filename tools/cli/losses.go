@@ -22,7 +22,7 @@ type lossesReport struct {
 // lossReport is one thing that is lost.
 type lossReport struct {
 	Structure string  `json:"structure"` // log, commit, record, or segment
-	Offset    int64   `json:"offset"`    // of the file
+	Offset    int64   `json:"offset"`    // of the file, 0: not in the file
 	LSN       uint64  `json:"lsn"`       // 0 where it is not known
 	Bytes     int64   `json:"bytes"`
 	Key       *[]byte `json:"key"`   // in base64; null where it is not known
@@ -62,7 +62,10 @@ func (r *lossesReport) lines() []line {
 
 // text describes a loss, its key cut to most bytes.
 func (l *lossReport) text(most int) string {
-	s := fmt.Sprintf("offset %d, %d bytes", l.Offset, l.Bytes)
+	s := fmt.Sprintf("%d bytes", l.Bytes)
+	if l.Offset != 0 {
+		s = fmt.Sprintf("offset %d, ", l.Offset) + s
+	}
 	if l.LSN != 0 {
 		s += fmt.Sprintf(", LSN %d", l.LSN)
 	}
