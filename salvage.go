@@ -54,7 +54,8 @@ type SalvageReport struct {
 // Salvage copies what can be read of the map in the file src into a new map dst, for when nothing else opens it. It reads
 // src as raw bytes, with both meta pages, the free space and the whole index gone if need be: the newest version of
 // each key whose checksums hold; deleted keys stay deleted as far as the log still tells. A key whose newest
-// record is damaged is reported, not written with an older value.
+// value is damaged is reported, not written with an older one. A record whose key cannot be read either is reported
+// without it, and for that key the version before counts: a Loss of the structure log.
 //
 // src is opened read-only and never changed; it must not be in use for writing (ErrLocked). dst must not exist
 // (fs.ErrExist), and has its name only when it is whole and durable; what is made meanwhile lies in a directory of its own

@@ -18,8 +18,8 @@ var scenes = map[string]func(t *testing.T) string{
 	"torn": func(t *testing.T) string {
 		path := newFixture(t, true)
 		log := decodeLog(t, call(t, "log", "--json", path).out)
-		last := int(log[3]["position"].(float64))
-		return changed(t, path, func(b []byte) { clear(b[last : last+8]) })
+		last := int(log[2]["position"].(float64)) // of the commit of three records
+		return changed(t, path, func(b []byte) { clear(b[last : last+4096]) })
 	},
 	"meta": func(t *testing.T) string {
 		path := newFixture(t, true)

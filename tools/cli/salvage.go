@@ -33,8 +33,9 @@ func (a *app) salvageCmd() *cobra.Command {
 		Short: "Copy what can be read of a map that nothing opens into a new map",
 		Long: "Read SRC as raw bytes, with both meta pages and the whole index gone if need be,\n" +
 			"and copy the newest version of each key whose checksums hold into the new map NEW.\n" +
-			"Deleted keys stay deleted as far as the log still tells. A key whose newest record is\n" +
-			"damaged is listed; --older writes the older version that was found. SRC is never\n" +
+			"Deleted keys stay deleted as far as the log still tells. A key whose newest value is\n" +
+			"damaged is listed; --older writes the older version that was found. Where a record's\n" +
+			"key cannot be read either, the version before it is written. SRC is never\n" +
 			"changed. NEW has its name when it is whole; meanwhile there is a directory beside it.",
 		Args: cobra.ExactArgs(1),
 	}
