@@ -191,12 +191,20 @@ func readWhole(f pager.File, n pager.PageNo) ([]byte, error) {
 	return b, nil
 }
 
+// reasons is why meta pages do not hold, as one line.
+func reasons(m pager.MetaPair) error {
+	if m.Reason[0] != nil && m.Reason[1] != nil {
+		return fmt.Errorf("%w; %w", m.Reason[0], m.Reason[1])
+	}
+	return errors.Join(m.Reason[:]...)
+}
+
 // FallBack makes the newer meta page of a file void, by a write through to the disk, so that an open begins from the older
 // one. f is open for writing and locked. It refuses where the older leads to no whole state.
 func FallBack(f *pager.Opened) (from, to int, err error) {
 	order := f.Metas.Order()
 	if len(order) < 2 {
-		return 0, 0, fmt.Errorf("there is no older meta page to fall back to (%w)", errors.Join(f.Metas.Reason[:]...))
+		return 0, 0, fmt.Errorf("there is no older meta page to fall back to (%w)", reasons(f.Metas))
 	}
 	from, to = order[0], order[1]
 	m := f.Metas.Meta[to]

@@ -287,6 +287,7 @@ func TestFallBackFails(t *testing.T) {
 	}
 	_, err := Open(options(disk))
 	require.ErrorIs(t, err, errs.ErrCorrupt)
+	require.NotContains(t, err.Error(), "\n")
 	disk = m.copied()
 	for page := range uint64(2) {
 		damage(disk, page*pager.PageSize+100)

@@ -40,12 +40,12 @@ func TestExpertVerbs(t *testing.T) {
 	killed := newFixture(t, true)
 	files := map[string]string{
 		"closed": newFixture(t, false), "killed": killed,
-		"damaged": changed(t, killed, func(b []byte) { // neither meta page, a bucket, and a record
+		"damaged": changed(t, killed, func(b []byte) { // neither meta page, and a page in free space
 			copy(b[100:], "trashed!")
 			copy(b[4096+100:], "trashed!")
 			copy(b[5*4096+2000:], "trashed!")
 		}),
-		"rotten": changed(t, killed, func(b []byte) { // opens all the same
+		"rotten": changed(t, killed, func(b []byte) { // a bucket that an open needs for its replay, and a record
 			copy(b[32*4096+100:], "trashed!")
 			copy(b[66624+40:], "trashed!")
 		}),
@@ -231,6 +231,7 @@ func TestFallback(t *testing.T) {
 		require.True(t, bytes.Equal(before, after), "the source was changed")
 
 		again := call(t, "surgery", "meta", "fallback", "--in-place", out)
+		require.Equal(t, 1, strings.Count(again.err, "\n"), again.err)
 		require.Equal(t, 3, again.code, "there is no older page any more")
 		require.Equal(t, want, contents(t, out))
 		require.Equal(t, 2, call(t, "surgery", "meta", "fallback", "--out", out, path).code, "the copy is there")
