@@ -252,6 +252,9 @@ func (r *locateReport) judge(m *rawMap) {
 		r.Verdict = fmt.Sprintf("the way ends at page %d: %s", last.Page, last.Wrong)
 	case len(r.Versions) == 0 && r.damaged:
 		r.Verdict = "it may be the key of a record that cannot be read"
+	case m.Meta == nil && (len(r.Versions) == 0 || r.Versions[0].Kind != "put"):
+		r.Verdict = "no record that can be read sets it; without a meta page it is not known whether there is another"
+		r.damaged = true
 	case len(r.Versions) == 0 || r.Versions[0].Kind == "drop":
 		r.Verdict = "not there"
 	case r.Versions[0].Kind == "delete":
