@@ -216,39 +216,57 @@ func TestFoundInItsPlace(t *testing.T) {
 }
 
 // TestFoundRottenStays: a segment that holds a rotten record stays in the table: once it were gone, an older value would be the newest that
-// a salvage finds.
+// a salvage finds, and what lies behind the record would be lost with it.
 func TestFoundRottenStays(t *testing.T) {
-	m := newRottenMap(t)
-	m.fillSegment() // older values are in another segment
-	m.set("key3", strings.Repeat("n", 300))
-	m.fillSegment()
-	require.NoError(t, m.db.Checkpoint())
-	var g tail.Segment
+	for name, off := range map[string]uint64{"value": 100, "header": 17} {
+		t.Run(name, func(t *testing.T) {
+			m := newRottenMap(t)
+			m.fillSegment() // older values are in another segment
+			m.set("key3", strings.Repeat("n", 300))
+			m.set("key5", "behind it")
+			at := m.record(3)
+			m.fillSegment()
+			require.NoError(t, m.db.Checkpoint())
+			g := m.segmentOf(at)
+			m.file = m.disk.Bytes(lifePath)
+			m.spoil(at + off)
+			m.end()
+			m.disk.Load(lifePath, m.file)
+			var err error
+			m.db, err = m.open(m.disk, SyncAlways)
+			require.NoError(t, err)
+			m.set("key4", "the life begins")
+			m.db.checkpointMu.Lock()
+			err = m.db.compactSegment(t.Context(), &g)
+			m.db.checkpointMu.Unlock()
+			for range 3 {
+				require.NoError(t, m.db.Checkpoint())
+			}
+			v, lost := m.db.Get([]byte("key5"))
+			require.NoError(t, lost)
+			require.Equal(t, "behind it", string(v))
+			_, lost = m.db.Get([]byte("key3"))
+			require.ErrorIs(t, lost, ErrCorrupt)
+			d := m.disk.Kill()
+			defer d.Release()
+			got := dugUp(t, d)
+			if name == "header" {
+				delete(got, "key3") // whose record it was cannot be read, and the salvage says so
+			}
+			delete(m.states[0], "key3")
+			require.Equal(t, m.brief(m.states[0]), m.brief(got))
+			require.ErrorIs(t, err, errKept)
+		})
+	}
+}
+
+// segmentOf is the segment that holds a position.
+func (m *rottenMap) segmentOf(at uint64) tail.Segment {
 	for _, s := range m.db.s.Tail.Segments() {
-		if at := m.record(3); s.Base() <= at && at < s.End() {
-			g = *s
+		if s.Base() <= at && at < s.End() {
+			return *s
 		}
 	}
-	require.NotZero(t, g.Start)
-	m.file = m.disk.Bytes(lifePath)
-	m.spoil(m.record(3) + 100)
-	m.end()
-	m.disk.Load(lifePath, m.file)
-	var err error
-	m.db, err = m.open(m.disk, SyncAlways)
-	require.NoError(t, err)
-	m.set("key4", "the life begins")
-	m.db.checkpointMu.Lock()
-	err = m.db.compactSegment(t.Context(), &g)
-	m.db.checkpointMu.Unlock()
-	for range 3 {
-		require.NoError(t, m.db.Checkpoint())
-	}
-	_, lost := m.db.Get([]byte("key3"))
-	require.ErrorIs(t, lost, ErrCorrupt)
-	delete(m.states[0], "key3")
-	d := m.disk.Kill()
-	require.Equal(t, m.brief(m.states[0]), m.brief(dugUp(t, d)))
-	d.Release()
-	require.ErrorIs(t, err, errKept)
+	m.fail("no segment holds %d", at)
+	return tail.Segment{}
 }
