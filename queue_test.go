@@ -5,6 +5,7 @@ package mapfile
 import (
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,32 +22,40 @@ type heldSync struct {
 	release chan struct{}
 	first   chan error
 	once    sync.Once
-	fail    atomic.Pointer[error] // what syncs answer from now on
+	later   atomic.Bool // syncs that would fail from now on have another cause
 }
 
 // letGo ends the hold.
 func (q *heldSync) letGo() { q.once.Do(func() { close(q.release) }) }
 
-// holdSync begins a commit and comes back when its sync has begun.
-func holdSync(t *testing.T) *heldSync {
+// holdSync begins a commit and comes back when its sync has begun, which fails in the end if there is a cause.
+func holdSync(t *testing.T, cause error) *heldSync {
 	q := &heldSync{t: t, h: &lifeHistory{t: t, disk: simdisk.New(1 << 20)}, release: make(chan struct{}), first: make(chan error, 1)}
 	db, err := q.h.open(q.h.disk, SyncAlways)
 	require.NoError(t, err)
 	require.NoError(t, db.Put([]byte("before"), nil))
 	var held sync.Once
 	holding := make(chan struct{})
-	q.h.disk.Fail = func(c simdisk.Call) error {
-		if c.Name != "Sync" && c.Name != "WriteSync" && c.Name != "SyncRange" {
-			return nil
-		}
+	hold := func() {
 		held.Do(func() {
 			close(holding)
 			<-q.release
 		})
-		if err := q.fail.Load(); err != nil {
-			return *err
+	}
+	q.h.disk.OnEvent = func(e simdisk.Event) {
+		if e.Kind == simdisk.EventSync && cause == nil { // behind what the sync writes, which others read
+			hold()
 		}
-		return nil
+	}
+	q.h.disk.Fail = func(c simdisk.Call) error {
+		if cause == nil || c.Name != "Sync" && c.Name != "WriteSync" && c.Name != "SyncRange" {
+			return nil
+		}
+		hold()
+		if q.later.Load() {
+			return syscall.ENOSPC
+		}
+		return cause
 	}
 	go func() { q.first <- db.Put([]byte("first"), []byte("1")) }()
 	<-holding
@@ -81,7 +90,7 @@ func (q *heldSync) durable(key string) error {
 
 // TestQueueFollower: a commit that was appended while another's sync was under way is synced by a later one before it returns.
 func TestQueueFollower(t *testing.T) {
-	q := holdSync(t)
+	q := holdSync(t, nil)
 	appended, second := q.db.dur.appended.Load(), make(chan error, 1)
 	go func() { second <- q.db.Put([]byte("second"), []byte("2")) }()
 	for q.db.dur.appended.Load() == appended {
@@ -95,7 +104,7 @@ func TestQueueFollower(t *testing.T) {
 
 // TestQueueEmptyCommit: a transaction that wrote nothing does not return before what it saw is durable.
 func TestQueueEmptyCommit(t *testing.T) {
-	q := holdSync(t)
+	q := holdSync(t, nil)
 	done := make(chan error, 1)
 	go func() {
 		done <- q.db.Update(func(tx *Tx) error {
