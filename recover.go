@@ -21,8 +21,10 @@ type RecoverOptions struct {
 	// AcceptLoss goes past records that cannot be read, where without it the answer is ErrCorrupt: their keys may show an
 	// older version, or be gone, or be there though they were deleted. Commits of which a part is lost are lost.
 	AcceptLoss bool
+	// Mend reads the whole map, so that every single flipped bit is taken back, which else happens when it is met.
+	Mend bool
 
-	Progress     func(done, total uint64) // called now and then with bytes of log read, while the index is rebuilt; may be nil
+	Progress     func(done, total uint64) // called now and then with bytes read, while the index is rebuilt, and again while all is read to be mended; may be nil
 	Lost         func(Loss)               // called for each loss, in order; may be nil
 	LockTimeout  time.Duration            // as in Options
 	AllowNetwork bool                     // as in Options
@@ -37,6 +39,8 @@ type RecoverReport struct {
 	Tombstones uint64        // slots that lead to a deletion
 	Recovery   RecoveryStats // what was replayed and cut
 	Rebuilt    bool          // the index was made anew
+	Mended     uint64        // flipped bits that were taken back
+	Copies     uint64        // copies of segments' headers that were written anew; a dry run does not look for them
 	Lost       Losses
 }
 
@@ -60,11 +64,11 @@ type Losses struct {
 }
 
 // Recover opens the map at path for writing, which brings it to the state after its last whole commit, does what the
-// options allow beyond that, writes copies of segments' headers anew that do not hold, and closes it. What is done, and what is lost by
-// it, is in the report; where nothing may be done the error is that of Open, and the map stays as it is.
+// options allow beyond that, writes anew what is there twice and holds once (copies of segments' headers, meta pages), and closes it. What is
+// done, and what is lost by it, is in the report; where nothing may be done the error is that of Open, and the map stays as it is.
 //
-// ctx ends a rebuild of the index before the new one is named. Errors: those of Open, but a file that is not there, or is
-// empty, stays so (fs.ErrNotExist, ErrNotMapfile); ErrFull where there is no room for a second index.
+// ctx ends a rebuild of the index before the new one is named, and the reading of Mend. Errors: those of Open, but a file that is not there,
+// or is empty, stays so (fs.ErrNotExist, ErrNotMapfile); ErrFull where there is no room for a second index, or for new meta pages.
 func Recover(ctx context.Context, path string, o *RecoverOptions) (*RecoverReport, error) {
 	var ro RecoverOptions
 	if o != nil {
@@ -92,14 +96,42 @@ func recoverMap(ctx context.Context, path string, o *RecoverOptions, in internal
 	if err != nil {
 		return nil, err
 	}
-	if !o.DryRun {
-		if err := db.guarded(db.s.MendHeaders); err != nil {
-			return nil, errors.Join(err, db.Close())
+	copies := uint64(0)
+	if err := db.guarded(func() error {
+		copies, err = db.mend(ctx, o)
+		return err
+	}); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	_, mended := db.s.P.Mended()
+	report := &RecoverReport{Path: db.Path(), DryRun: o.DryRun, Keys: db.Len(), Tombstones: db.s.Tombstones,
+		Recovery: recoveryStats(&db.s.Report), Rebuilt: db.s.Report.Rebuilt, Mended: mended, Copies: copies, Lost: newLosses(&db.s.Report.Lost)}
+	return report, db.Close()
+}
+
+// mend is what Recover does behind the open.
+func (db *DB) mend(ctx context.Context, o *RecoverOptions) (copies uint64, err error) {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	if o.Mend {
+		if err := db.s.MendAll(ctx, o.Progress); err != nil {
+			return 0, err
 		}
 	}
-	report := &RecoverReport{Path: db.Path(), DryRun: o.DryRun, Keys: db.Len(), Tombstones: db.s.Tombstones,
-		Recovery: recoveryStats(&db.s.Report), Rebuilt: db.s.Report.Rebuilt, Lost: newLosses(&db.s.Report.Lost)}
-	return report, db.Close()
+	if o.DryRun {
+		return 0, nil
+	}
+	if copies, err = db.s.MendHeaders(); err != nil {
+		return copies, err
+	}
+	_, was := db.s.Life()
+	if err := db.s.RenewMetas(); err != nil {
+		return copies, err
+	}
+	if _, begun := db.s.Life(); begun && !was {
+		db.lifeBegun()
+	}
+	return copies, nil
 }
 
 func newLoss(l *recovery.Loss) Loss {

@@ -164,6 +164,16 @@ func choose(f *pager.Opened, rootless bool) (which int, im *images, fellBack err
 	return 0, nil, nil, &errs.CorruptError{Path: f.Path, Page: uint64(m.Image.Page), Structure: structure, Reason: fmt.Sprintf("no meta page leads to a whole state (%v)", fellBack)}
 }
 
+// otherHolds reports whether a meta page that was not chosen, and its images, hold.
+func otherHolds(f *pager.Opened, which int) bool {
+	m := f.Metas.Meta[which]
+	if m == nil {
+		return false
+	}
+	_, err := readImages(f.File, m)
+	return err == nil
+}
+
 // checkRoot verifies the root page before anything is mapped.
 func checkRoot(f pager.File, m *pager.Meta) error {
 	if sabotage.Is(sabotage.RootUnchecked) {
@@ -227,6 +237,7 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	p.MendLater(im.flips...)
 	s := &State{P: p, Free: free, Tail: t, meta: m, slot: which, life: m.Life}
 	s.older, s.stale = older, stale
+	s.oneLed = fellBack != nil || o.Repair != nil && !otherHolds(f, 1-which)
 	s.image = freelist.Run{Start: m.Image.Page, Pages: uint32((m.ImageBytes + pager.PageSize - 1) / pager.PageSize)}
 	free.Keep(s.reserveUnits())
 	s.Keys, s.Tombstones, s.sealedLSN = m.Keys, m.Tombstones, m.LSN

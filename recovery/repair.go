@@ -147,36 +147,6 @@ func (s *State) dropReused(w *tail.Walk) {
 	}
 }
 
-// MendHeaders writes the copies of segments' headers anew that do not hold while the other one does. Nobody but a salvage would miss
-// them. It is for who has just opened the map, and shares it with nobody.
-func (s *State) MendHeaders() error {
-	some := false
-	for _, g := range s.Tail.Segments() {
-		mended, err := s.mendHeader(g)
-		if err != nil {
-			return err
-		}
-		some = some || mended
-	}
-	if !some {
-		return nil
-	}
-	if err := s.P.SyncFile(); err != nil {
-		return s.P.Fail(err)
-	}
-	return nil
-}
-
-// mendHeader is MendHeaders for one segment, without a sync. (I1: the copy gets the bytes that the life which began the segment
-// stored.)
-func (s *State) mendHeader(g *tail.Segment) (mended bool, err error) {
-	at, right, ok := g.MendHeader(s.P.View(), s.P.Pages()*pager.PageSize)
-	if !ok {
-		return false, nil
-	}
-	return true, s.P.WriteAt(right, at)
-}
-
 // padGaps makes PADs of what was given up in the log, when the state that does without it is named by both meta pages:
 // from then on the log can be read from end to end again. Nothing reads these bytes, so a crash in here leaves
 // them as they were, or padded. (I1: each byte of a segment is stored once; these are the exception, for they are lost.)

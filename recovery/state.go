@@ -53,6 +53,7 @@ type State struct {
 	older     freelist.Meta
 	image     freelist.Run // where the images of the newer meta page lie
 	begun     bool         // this life has its two meta pages
+	oneLed    bool         // of the meta pages that were opened, or of what they lead to, one did not hold
 	life      uint32
 	sealedLSN uint64        // LSN of the last seal
 	unsum     []sealed      // seals whose checkpoint failed before their sums were stored

@@ -22,7 +22,7 @@ type remedy struct {
 
 // remedies are asked in this order; the first that fits counts.
 var remedies = []remedy{
-	{"check: single flipped bits, copies of segments' headers, and nothing else", "mapfile recover FILE", onCheck(onlyMendable)},
+	{"check: single flipped bits, copies of segments' headers, and nothing else", "mapfile recover --mend FILE", onCheck(onlyMendable)},
 	{"check: the log that an open replays is damaged", "mapfile recover --accept-loss FILE", onCheck(logDamaged)},
 	{"check: pages of the index are damaged", "mapfile recover --rebuild-index FILE", onCheck(indexDamaged)},
 	{"check: the map does not open", "mapfile salvage FILE -o FILE.salvaged", onCheck(func(r *mapfile.CheckReport) bool { return !r.Opens })},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,6 +116,58 @@ func TestRecoverWritesAHeaderAnew(t *testing.T) {
 		require.Equal(t, 0, follow(t, damaged, path).code)
 		require.Equal(t, 0, call(t, "check", path).code)
 		require.Equal(t, tailEntries, contents(t, path))
+	}
+}
+
+// TestRecoverMends: what check says to run about damage that costs nothing leaves a map about which check says nothing.
+func TestRecoverMends(t *testing.T) {
+	flip := func(text string, behind, bit int) func(b []byte) {
+		return func(b []byte) { b[bytes.Index(b, []byte(text))+behind] ^= 1 << bit }
+	}
+	trash := func(page int) func(b []byte) {
+		return func(b []byte) { copy(b[page*4096:], bytes.Repeat([]byte{0xa5}, 512)) }
+	}
+	rows := []struct {
+		name  string
+		spoil func(b []byte)
+	}{
+		{"a bit of a value below the checkpoint", flip("below of apple", 3, 5)},
+		{"a bit of an older version", flip("below of pear", 3, 5)},
+		{"a bit of a key", flip("apple", 1, 0)},
+		{"a bit of a meta page", func(b []byte) { b[4096+70] ^= 4 }},
+		{"meta page 0", trash(0)},
+		{"meta page 1", trash(1)},
+		{"meta page 0, and a bit", func(b []byte) { trash(0)(b); flip("below of apple", 3, 5)(b) }},
+	}
+	for _, closed := range []bool{false, true} {
+		for _, row := range rows {
+			t.Run(fmt.Sprintf("%s, closed %v", row.name, closed), func(t *testing.T) {
+				path := tailMap(t)
+				if closed {
+					require.Equal(t, 0, call(t, "recover", path).code)
+				}
+				b, err := os.ReadFile(path)
+				require.NoError(t, err)
+				row.spoil(b)
+				require.NoError(t, os.WriteFile(path, b, 0o600))
+				checked := call(t, "check", path)
+				require.Equal(t, 3, checked.code, checked.out)
+				require.Contains(t, checked.err, "; run: mapfile recover ")
+				dry := call(t, "recover", "--mend", "--dry-run", path)
+				require.Equal(t, 0, dry.code, dry.err)
+				after, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.Equal(t, b, after, "a dry run changed the file")
+				for range 2 { // where it is two kinds of damage, twice
+					require.Equal(t, 0, follow(t, checked, path).code)
+					if checked = call(t, "check", path); checked.code == 0 {
+						break
+					}
+				}
+				require.Equal(t, 0, checked.code, checked.out)
+				require.Equal(t, tailEntries, contents(t, path))
+			})
+		}
 	}
 }
 
