@@ -48,14 +48,23 @@ type SalvageReport struct {
 	Orphans uint64 // records that a recovery had cut off: left out
 	Keys    uint64 // written
 	Older   uint64 // of these, older versions, or such as may be: with SalvageOptions.Older only
-	Lost    Losses
+
+	// Where the map opens its index tells which version of a key is the newest. Unjudged counts the written keys of which it does
+	// not: all, if the map does not open; those below a damaged page of the index; and those written behind the end that an open
+	// gives the log. Where records cannot be read, these may show an older version, or have been deleted.
+	Opens    bool
+	Refused  string // why it does not open, "" if it does
+	Unjudged uint64
+	Lost     Losses
 }
 
-// Salvage copies what can be read of the map in the file src into a new map dst, for when nothing else opens it. It reads
-// src as raw bytes, with both meta pages, the free space and the whole index gone if need be: the newest version of
-// each key whose checksums hold; deleted keys stay deleted as far as the log still tells. A key whose newest
-// value is damaged is reported, not written with an older one. A record whose key cannot be read either is reported
-// without it, and for that key the version before counts: a Loss of the structure log.
+// Salvage copies what can be read of the map in the file src into a new map dst, for when nothing else opens it, or records are
+// damaged. It reads src as raw bytes, with both meta pages, the free space and the whole index gone if need be: the newest version of
+// each key whose checksums hold. A key whose newest version is damaged is reported, not written with an older one.
+//
+// Where src opens its index tells which version is the newest, or that the key was deleted: dst holds what Get answers, and nothing
+// else. Of the keys that SalvageReport.Unjudged counts the log alone tells. A record whose key cannot be read is reported
+// without it, as a Loss of the structure log, and then the version before counts for such a key, or a deleted one comes back.
 //
 // src is opened read-only and never changed; it must not be in use for writing (ErrLocked). dst must not exist
 // (fs.ErrExist), and has its name only when it is whole and durable; what is made meanwhile lies in a directory of its own
@@ -78,10 +87,12 @@ func salvage(ctx context.Context, disk pager.Disk, src, dst string, o *SalvageOp
 		return nil, errs.At(dst, "salvage into", errors.Join(err, fs.ErrExist))
 	}
 	locks := (&Options{LockTimeout: o.LockTimeout}).withDefaults()
-	from, err := recovery.OpenSalvage(pager.OpenOptions{Disk: disk, Path: src, LockTimeout: locks.LockTimeout, AllowNetwork: o.AllowNetwork, Geometry: pager.DefaultGeometry()})
+	open := pager.OpenOptions{Disk: disk, Path: src, LockTimeout: locks.LockTimeout, AllowNetwork: o.AllowNetwork, Geometry: pager.DefaultGeometry()}
+	from, err := recovery.OpenSalvage(open)
 	if err != nil {
 		return nil, err
 	}
+	from.OpenIndex(open)
 	s := &salvager{ctx: ctx, o: o, from: from}
 	if o.Lost != nil {
 		from.Lost.Tell = func(l recovery.Loss) { o.Lost(newLoss(&l)) }
@@ -90,7 +101,7 @@ func salvage(ctx context.Context, disk pager.Disk, src, dst string, o *SalvageOp
 	return report, errors.Join(err, from.Close())
 }
 
-// salvager is one salvage. Its work map leads from each key to where its newest record lies, as place tells.
+// salvager is one salvage. Its work map leads from each key to where its newest record lies, as keyPlace tells.
 type salvager struct {
 	ctx  context.Context
 	o    *SalvageOptions
@@ -108,7 +119,13 @@ func (s *salvager) run(dst string) (*SalvageReport, error) {
 		return nil, err
 	}
 	f := s.from
-	s.report = SalvageReport{Path: f.Path(), New: dst, Foreign: f.Foreign}
+	s.report = SalvageReport{Path: f.Path(), New: dst, Foreign: f.Foreign, Opens: f.Unopened == nil}
+	if f.Unopened != nil {
+		s.report.Refused = f.Unopened.Error()
+		if damage := (*CorruptError)(nil); errors.As(f.Unopened, &damage) {
+			s.report.Refused = damage.Reason
+		}
+	}
 	for _, m := range f.Metas.Meta {
 		if m != nil {
 			s.report.Metas++
@@ -188,22 +205,36 @@ func (s *salvager) name(dst string) error {
 	return errs.At(dst, "salvage into", err)
 }
 
-// A place is the value of the work map: where the newest record of a key lies, where the newest good one before it if it is
+// A keyPlace is the value of the work map: where the newest record of a key lies, where the newest good one before it if it is
 // damaged, and what is to be said of it.
+type keyPlace struct {
+	position, older uint64
+	how             byte
+}
+
 const (
 	placeBytes   = 17
 	placeRotten  = 1 // the newest record's value does not hold
 	placeDoubted = 2 // it is not known whether the record's segment was in use
+	placeBehind  = 4 // no index knows of it
 )
 
-func placeOf(position, older uint64, how byte) []byte {
-	b := binary.LittleEndian.AppendUint64(nil, position)
-	return append(binary.LittleEndian.AppendUint64(b, older), how)
+// good is where the newest record lies whose value holds, 0 if there is none.
+func (p *keyPlace) good() uint64 {
+	if p.how&placeRotten != 0 {
+		return p.older
+	}
+	return p.position
 }
 
-func readPlace(b []byte) (position, older uint64, how byte, err error) {
+func (p *keyPlace) encode() []byte {
+	b := binary.LittleEndian.AppendUint64(nil, p.position)
+	return append(binary.LittleEndian.AppendUint64(b, p.older), p.how)
+}
+
+func readPlace(b []byte) (keyPlace, error) {
 	if len(b) != placeBytes {
-		return 0, 0, 0, fmt.Errorf("work map: a place of %d bytes", len(b))
+		return keyPlace{}, fmt.Errorf("work map: a place of %d bytes", len(b))
 	}
-	return binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), b[16], nil
+	return keyPlace{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), b[16]}, nil
 }

@@ -53,7 +53,7 @@ func (w *writes) end(err error) error {
 	return tx.Commit()
 }
 
-// find fills the work map: the last record of a key in the log is its newest.
+// find fills the work map: the last record of a key in the log is its newest, of those whose key can be read.
 func (s *salvager) find() error {
 	w := &writes{db: s.work}
 	watch := s.watch("finding the newest records")
@@ -84,27 +84,28 @@ func (s *salvager) find() error {
 
 // note makes a record the newest of its key in the work map.
 func (s *salvager) note(tx *Tx, r *tail.Record, doubt bool) error {
-	how, older := byte(0), uint64(0)
+	p := keyPlace{position: r.Position}
 	if doubt {
-		how |= placeDoubted
+		p.how |= placeDoubted
+	}
+	if s.from.Behind(r) {
+		p.how |= placeBehind
 	}
 	if !s.from.ValueHolds(r) {
-		how |= placeRotten
+		p.how |= placeRotten
 		was, err := tx.Get(r.Key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		if err == nil {
-			at, before, rotten, err := readPlace(was)
+			before, err := readPlace(was)
 			if err != nil {
 				return err
 			}
-			if older = at; rotten&placeRotten != 0 {
-				older = before
-			}
+			p.older = before.good()
 		}
 	}
-	return tx.Put(r.Key, placeOf(r.Position, older, how))
+	return tx.Put(r.Key, p.encode())
 }
 
 // copy writes the newest record of each key into the new map, in the order of the log.
@@ -148,28 +149,45 @@ func (s *salvager) wanted(r *tail.Record) (take bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	newest, older, how, err := readPlace(where)
-	if err != nil {
+	p, err := readPlace(where)
+	if err != nil || r.Position != p.position && r.Position != p.good() {
 		return false, err
 	}
-	switch {
-	case r.Position == newest && how&placeRotten != 0:
-		reason := "the newest value is damaged, and there is no older one"
-		if older != 0 {
-			reason = fmt.Sprintf("the newest value is damaged; an older one was found at %d", older)
-		}
-		s.from.Lost.Add(recovery.Loss{Structure: "record", Offset: r.Position, Bytes: r.Size(), Key: append([]byte{}, r.Key...), Older: older, Reason: reason})
-		return false, nil
-	case r.Position == newest:
-		if how&placeDoubted != 0 {
-			s.report.Older++
-		}
-		return true, nil
-	case r.Position == older && how&placeRotten != 0 && s.o.Older:
-		s.report.Older++
-		return true, nil
+	standing, at := recovery.Unjudged, uint64(0)
+	if p.how&placeBehind == 0 {
+		standing, at = s.from.Judge(r.Key, p.position)
 	}
-	return false, nil
+	if standing == recovery.NotInside {
+		return false, nil
+	}
+	outdated := standing == recovery.Outdated || p.how&placeRotten != 0
+	if outdated && r.Position == p.position {
+		s.outdated(r, p.good(), at)
+	}
+	if r.Position != p.good() || outdated && !s.o.Older {
+		return false, nil
+	}
+	if outdated || p.how&placeDoubted != 0 {
+		s.report.Older++
+	}
+	if standing == recovery.Unjudged {
+		s.report.Unjudged++
+	}
+	return true, nil
+}
+
+// outdated tells that the newest version of a key is damaged: r, the last one of which a key can be read, or another at at, unless that
+// is 0. older is the last good one, 0 if there is none.
+func (s *salvager) outdated(r *tail.Record, older, at uint64) {
+	what, loss := "newest value", recovery.Loss{Structure: "record", Offset: r.Position, Bytes: r.Size(), Key: r.Key, Older: older}
+	if at != 0 {
+		what, loss.Offset, loss.Bytes = "newest version", at, 0 // of an unknown size, and told as a part of the log
+	}
+	loss.Reason = fmt.Sprintf("the %s is damaged, and there is no older one", what)
+	if older != 0 {
+		loss.Reason = fmt.Sprintf("the %s is damaged; an older one was found at %d", what, older)
+	}
+	s.from.Lost.Add(loss)
 }
 
 // watch makes what tells the progress of a pass over the records.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"runtime/debug"
 	"slices"
 
 	"github.com/mapfile-db/mapfile/internal/errs"
@@ -13,8 +12,9 @@ import (
 	"github.com/mapfile-db/mapfile/tail"
 )
 
-// Salvage reads a file that no open accepts as raw bytes: all that it needs is the headers of segments, which stand
-// twice, and the records' own sums. It takes from meta pages and images what holds of them, and does without.
+// Salvage reads a file, one that no open accepts too, as raw bytes: all that it needs is the headers of segments, which stand
+// twice, and the records' own sums. It takes from meta pages and images what holds of them, and does without. With OpenIndex
+// its index is asked, where the map opens, which record of a key is the newest: the log does not tell of one whose key cannot be read.
 //
 // What counts, in this order: a segment's header, or the segment table, or a LINK gives its salt; a record's header sum
 // holds under it; of a life only sequences below the first of any later life (a later life began where this one was cut);
@@ -34,9 +34,11 @@ type Salvage struct {
 	PutBytes uint64 // their keys and values
 	KeyBytes uint64 // their keys
 	Size     uint64 // of the file, in bytes
+	Unopened error  // why OpenIndex found none: the map does not open
 	Lost     Losses
 
 	p        *pager.Pager
+	state    *State   // of the map as it opens; nil without an index
 	segments []*found // in the order of the log
 	known    map[useID]*found
 	lives    []lifeSeen
@@ -110,7 +112,12 @@ func OpenSalvage(o pager.OpenOptions) (*Salvage, error) {
 }
 
 // Close lets go of the file.
-func (s *Salvage) Close() error { return s.p.Close() }
+func (s *Salvage) Close() error {
+	if s.state == nil {
+		return s.p.Close()
+	}
+	return errors.Join(s.state.Close(), s.p.Close())
+}
 
 // Path is the absolute path of the file.
 func (s *Salvage) Path() string { return s.p.Path() }
@@ -141,16 +148,7 @@ func (s *Salvage) add(g *found) {
 }
 
 // guarded runs f under the fault guard. A page that the system cannot give is a *pager.FaultError.
-func (s *Salvage) guarded(f func() error) (err error) {
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
-			err = s.p.Fault(r)
-		}
-	}()
-	return f()
-}
+func (s *Salvage) guarded(f func() error) error { return guard(s.p, f) }
 
 // Survey finds the segments and reads every header in them: what Each will visit is known afterwards, and how much room it
 // takes. Errors: ErrNotMapfile if there is neither a meta page nor a segment; that of ctx.
@@ -263,7 +261,9 @@ func (s *Salvage) readAll(ctx context.Context) error {
 			return err
 		}
 	}
-	s.segments = slices.DeleteFunc(s.segments, func(g *found) bool { return inside[g.Start] && !g.listed })
+	s.segments = slices.DeleteFunc(s.segments, func(g *found) bool {
+		return inside[g.Start] && !g.listed || g.doubt && s.state != nil // a map that opens lists what is in use
+	})
 	return nil
 }
 

@@ -116,7 +116,7 @@ func (s *Salvage) read(g *found, visit func(*tail.Record) error, rotten func(fro
 				at = r.Position + r.Size()
 				return err
 			}, func(from, to uint64) error {
-				rotten(from, to, "no record can be read here; its key is not known, and may show an older version")
+				rotten(from, to, s.noRecord())
 				at = to
 				return nil
 			})
@@ -130,6 +130,14 @@ func (s *Salvage) read(g *found, visit func(*tail.Record) error, rotten func(fro
 		at = behind
 	}
 	return nil
+}
+
+// noRecord says what it means that no record can be read.
+func (s *Salvage) noRecord() string {
+	if s.state != nil {
+		return "no record can be read here; its key is not known"
+	}
+	return "no record can be read here; its key is not known, and may show an older version"
 }
 
 // unreadable reports a part of a segment in which no record was found, as far as it is known that one was there.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -13,13 +14,16 @@ type salvageReport struct {
 	Path      string `json:"path"`
 	New       string `json:"new"`
 	UUID      string `json:"uuid"`
-	Metas     int    `json:"metas"` // meta pages that hold
+	Opens     bool   `json:"opens"`
+	Refused   string `json:"refused,omitempty"` // why it does not open
+	Metas     int    `json:"metas"`             // meta pages that hold
 	Segments  uint64 `json:"segments"`
 	Foreign   uint64 `json:"foreign_segments"` // of another map
 	Records   uint64 `json:"records"`
-	Orphans   uint64 `json:"orphans"` // records that a recovery had cut off
-	Keys      uint64 `json:"keys"`    // written
-	Older     uint64 `json:"older"`   // of these, versions that are, or may be, out of date
+	Orphans   uint64 `json:"orphans"`  // records that a recovery had cut off
+	Keys      uint64 `json:"keys"`     // written
+	Older     uint64 `json:"older"`    // of these, versions that are, or may be, out of date
+	Unjudged  uint64 `json:"unjudged"` // of the keys, those of which no index told whether a newer version is lost
 	NewBytes  int64  `json:"new_bytes_at_most"`
 	WorkBytes int64  `json:"work_bytes_at_most"`
 	lossesReport
@@ -33,10 +37,14 @@ func (a *app) salvageCmd() *cobra.Command {
 		Short: "Copy what can be read of a map that nothing opens into a new map",
 		Long: "Read SRC as raw bytes, with both meta pages and the whole index gone if need be,\n" +
 			"and copy the newest version of each key whose checksums hold into the new map NEW.\n" +
-			"Deleted keys stay deleted as far as the log still tells. A key whose newest value is\n" +
-			"damaged is listed; --older writes the older version that was found. Where a record's\n" +
-			"key cannot be read either, the version before it is written. SRC is never\n" +
-			"changed. NEW has its name when it is whole; meanwhile there is a directory beside it.",
+			"A key whose newest version is damaged is listed; --older writes the older one that\n" +
+			"was found. Where SRC opens its index tells which version is the newest, and NEW holds\n" +
+			"what get would answer, and nothing else. Where it does not open, below a damaged page\n" +
+			"of the index, and behind the end that an open gives the log, the log alone tells: if\n" +
+			"not even the key of a damaged record can be read, the version before it is written,\n" +
+			"or a key that was deleted. The report counts the keys that no index judged. SRC is\n" +
+			"never changed. NEW has its name when it is whole; meanwhile there is a directory\n" +
+			"beside it.",
 		Args: cobra.ExactArgs(1),
 	}
 	asJSON := addJSONFlag(cmd)
@@ -95,7 +103,7 @@ func (b *bars) finish() {
 func newSalvageReport(path, into string, r *mapfile.SalvageReport) *salvageReport {
 	return &salvageReport{
 		Path: path, New: into, UUID: r.UUID, Metas: r.Metas, Segments: r.Segments, Foreign: r.Foreign, Records: r.Records, Orphans: r.Orphans,
-		Keys: r.Keys, Older: r.Older, NewBytes: r.NewBytes, WorkBytes: r.WorkBytes, lossesReport: newLossesReport(r.Lost),
+		Keys: r.Keys, Older: r.Older, Opens: r.Opens, Refused: r.Refused, Unjudged: r.Unjudged, NewBytes: r.NewBytes, WorkBytes: r.WorkBytes, lossesReport: newLossesReport(r.Lost),
 	}
 }
 
@@ -109,10 +117,13 @@ func (r *salvageReport) lines() []line {
 		{"records", formatCount(r.Records)},
 		{"keys written", formatCount(r.Keys)},
 	}
+	if !r.Opens {
+		lines = slices.Insert(lines, 3, line{"opens", "no: " + r.Refused})
+	}
 	for _, l := range []struct {
 		name string
 		n    uint64
-	}{{"segments of another map", r.Foreign}, {"records cut off before", r.Orphans}, {"perhaps out of date", r.Older}} {
+	}{{"segments of another map", r.Foreign}, {"records cut off before", r.Orphans}, {"perhaps out of date", r.Older}, {"judged by no index", r.Unjudged}} {
 		if l.n > 0 {
 			lines = append(lines, line{l.name, formatCount(l.n)})
 		}
