@@ -278,3 +278,27 @@ func TestValidateFindsAWrongField(t *testing.T) {
 		})
 	}
 }
+
+// TestLogWithoutAMap: where there is no meta page log prints what it finds, and says that this is damage; a file that is none is told so.
+func TestLogWithoutAMap(t *testing.T) {
+	path := newFixture(t, false)
+	records := call(t, "log", "--all", path)
+	require.Equal(t, 0, records.code, records.err)
+	for _, row := range []struct {
+		name, flag string
+		file       string
+		lines      int
+		want       string
+	}{
+		{"meta pages of zeros", "--all", changed(t, path, func(b []byte) { clear(b[:2*4096]) }), strings.Count(records.out, "\n"), "damaged: log: no meta page holds: where it ends is not known"},
+		{"stopped before", "--limit=2", changed(t, path, func(b []byte) { clear(b[:2*4096]) }), 4, "damaged: log: no meta page holds: where it ends is not known"},
+		{"a text", "--all", changed(t, path, func(b []byte) { copy(b, strings.Repeat("no map\n", len(b)/7+1)) }), 0, "not a mapfile"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := call(t, "log", row.flag, row.file)
+			require.Equal(t, 3, got.code)
+			require.Equal(t, row.lines, strings.Count(got.out, "\n"), got.out)
+			require.Equal(t, "mapfile: "+row.file+": "+row.want+"; run: mapfile check "+row.file+"\n", got.err)
+		})
+	}
+}

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mapfile-db/mapfile"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -48,7 +50,8 @@ func (a *app) logCmd() *cobra.Command {
 		Long: "Print the records that an open replays, in the order of the log: LSN, position in the file, segment, kind, flags,\n" +
 			"sequence, position of the version before, key, length of the value, and whether its sums are right. The last\n" +
 			"line says where the log ends, and why: at its end, at a torn tail, or at damage. With --all every\n" +
-			"segment is read; where no meta page holds, those whose headers do. Exit code 3 on damage.",
+			"segment is read; where no meta page holds, those whose headers do. Exit code 3 on damage, and where no\n" +
+			"meta page holds.",
 		Example: "  mapfile log fruit.map\n  mapfile log --all --limit 20 fruit.map\n  mapfile log --from 4096 --json fruit.map",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -58,6 +61,9 @@ func (a *app) logCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "every segment, not the part that an open replays alone")
 	cmd.Flags().BoolVar(&asHex, "hex", false, "print keys whole and in hexadecimal")
 	cmd.RunE = a.onRaw(func(cmd *cobra.Command, m *rawMap, args []string) error {
+		if m.noMap() {
+			return fmt.Errorf("mapfile: %s: %w", args[0], unprefixed{mapfile.ErrNotMapfile})
+		}
 		p := &logPrinter{m: m, from: from, limit: limit, hex: asHex, end: logEnd{Mark: m.syncedTo()}}
 		if all || m.walk == nil || cmd.Flags().Changed("from") && from < m.Meta.LSN {
 			p.all = true
@@ -70,6 +76,16 @@ func (a *app) logCmd() *cobra.Command {
 		return p.run(cmd, args[0])
 	})
 	return cmd
+}
+
+// noMap reports whether there is not a trace of a map in the file.
+func (m *rawMap) noMap() bool {
+	for _, reason := range m.Metas.Reason {
+		if !errors.Is(reason, mapfile.ErrNotMapfile) {
+			return false
+		}
+	}
+	return len(m.segments) == 0
 }
 
 // syncedTo is the highest mark that is known.
@@ -156,10 +172,15 @@ func (p *logPrinter) run(cmd *cobra.Command, path string) error {
 	if p.text != nil {
 		err = first(err, p.text.Flush())
 	}
-	if err == nil && p.end.Damaged > 0 {
+	switch {
+	case err != nil:
+		return err
+	case p.m.Meta == nil:
+		return damageError(path, "log", "no meta page holds: where it ends is not known")
+	case p.end.Damaged > 0:
 		return damageError(path, "log", fmt.Sprintf("%d places in the log do not hold", p.end.Damaged))
 	}
-	return err
+	return nil
 }
 
 var errLimit = fmt.Errorf("as many records as were asked for")
