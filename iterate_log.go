@@ -27,7 +27,8 @@ type logOrder struct {
 	part    int    // being read
 	next    uint64 // byte offset of the next record in it
 	group   [stage]logRecord
-	n, at   int    // records in the group; the next of them to be taken
+	n, at   int // records in the group; the next of them to be taken
+	window  *logWindow
 	counted uint64 // keys that were met
 	rotten  error  // the first place where no record could be read
 	first   map[string]uint64
@@ -73,6 +74,9 @@ func (l *logOrder) begin(at *snapshot, tx *Tx) {
 			p.to = min(p.to, p.Base()+tx.logEnd-p.FirstLSN)
 		}
 	}
+	if uint64(at.s.P.Pages())*pageSize > tx.db.memory/2 {
+		l.window = &logWindow{buf: make([]byte, windowBytes)}
+	}
 	l.begun = true
 	l.enter(at, 0)
 }
@@ -84,6 +88,9 @@ func (l *logOrder) enter(at *snapshot, part int) {
 		return
 	}
 	l.next = l.parts[part].Base() + tail.SegmentHeader
+	if l.window != nil {
+		return // the kernel reads ahead of reads in order by itself
+	}
 	ahead := l.parts[part:min(part+3, len(l.parts))]
 	if part > 0 {
 		ahead = ahead[min(2, len(ahead)):]
@@ -132,7 +139,11 @@ func (l *logOrder) gather(at *snapshot) bool {
 			l.enter(at, l.part+1)
 			continue
 		}
-		if !l.parse(at, p, &g.r) {
+		ok, more := l.read(at, p, &g.r)
+		if !more {
+			break
+		}
+		if !ok {
 			continue
 		}
 		l.next += g.r.Size()
@@ -146,7 +157,25 @@ func (l *logOrder) gather(at *snapshot) bool {
 	return l.n > 0
 }
 
-// parse reads a record's header. Where none can be read it goes on behind.
+// read reads a record's header, in the window if there is one. more is false where the window moves on, and the group is to be judged before.
+func (l *logOrder) read(at *snapshot, p *logPart, r *tail.Record) (ok, more bool) {
+	w := l.window
+	if w == nil {
+		return l.parse(at, p, r), true
+	}
+	for range 2 {
+		if tail.ParseBytes(w.from(l.next), l.next, p.Salt, p.End(), r) {
+			return true, true
+		}
+		if l.n > 0 {
+			return false, false
+		}
+		w.move(at.s.P, l.next, p.to)
+	}
+	return l.parse(at, p, r), true // it is longer than the window, or damaged
+}
+
+// parse reads a record's header in the mapping. Where none can be read it goes on behind.
 func (l *logOrder) parse(at *snapshot, p *logPart, r *tail.Record) bool {
 	v := at.s.P.View()
 	if tail.ParseHeader(v, l.next, p.Salt, p.End(), r) {

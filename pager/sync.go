@@ -25,6 +25,13 @@ func (p *Pager) WriteAt(b []byte, off uint64) error {
 	return p.file.WriteAt(b, int64(off))
 }
 
+// ReadAt reads a part of the file by a system call, which a mapping of it does not notice: whoever reads much in order touches no page
+// of it. Fewer bytes than asked for are an error.
+func (p *Pager) ReadAt(b []byte, off uint64) error {
+	_, err := p.file.ReadAt(b, int64(off))
+	return err
+}
+
 // WriteSync puts b into the page cache and makes it durable, on the commits' description.
 func (p *Pager) WriteSync(b []byte, off uint64) error { return p.file.WriteSync(b, int64(off)) }
 

@@ -55,7 +55,8 @@ func mendHeader(p *pager.Pager, position, salt, limit uint64) bool {
 	return p.TryMend("record", position, n, func(b []byte) (int, bool) {
 		return pager.FlippedBit(b, func() bool {
 			copy(whole, b)
-			return parse(whole, v, position, salt, limit, &r) && r.ValueHolds(r.Value)
+			at, n, ok := parse(whole, position, salt, limit, &r)
+			return ok && r.ValueHolds(v.Bytes(at, n))
 		})
 	})
 }

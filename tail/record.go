@@ -116,11 +116,29 @@ func ParseHeader(v *pager.View, position, salt, limit uint64, r *Record) bool {
 	if position&7 != 0 || position > limit || limit-position < HeaderBytes {
 		return false
 	}
-	return parse(v.Bytes(position, limit-position), v, position, salt, limit, r)
+	at, n, ok := parse(v.Bytes(position, limit-position), position, salt, limit, r)
+	if ok {
+		r.Value = v.Bytes(at, n)
+	}
+	return ok
 }
 
-// parse is ParseHeader with the header, and the key behind it, taken from b, which has them whole if they end below the limit.
-func parse(b []byte, v *pager.View, position, salt, limit uint64, r *Record) bool {
+// ParseBytes is ParseHeader of a record that b, a copy of the file from position on, begins with. It answers false, too, if b ends
+// before the record does. Key and value are parts of b.
+func ParseBytes(b []byte, position, salt, limit uint64, r *Record) bool {
+	if limit = min(limit, position+uint64(len(b))); position&7 != 0 || limit < position+HeaderBytes {
+		return false
+	}
+	at, n, ok := parse(b, position, salt, limit, r)
+	if ok {
+		r.Value = b[at-position:][:n:n]
+	}
+	return ok
+}
+
+// parse is ParseHeader with the header, and the key behind it, taken from b, which has them whole if they end below the limit. It
+// tells the byte offset and the length of the value, and leaves that alone.
+func parse(b []byte, position, salt, limit uint64, r *Record) (at, n uint64, ok bool) {
 	lengths := binary.LittleEndian.Uint64(b[8:])
 	sequence := binary.LittleEndian.Uint64(b[16:])
 	key, flags, value := uint64(uint16(lengths)), uint8(lengths>>24), lengths>>32
@@ -129,14 +147,14 @@ func parse(b []byte, v *pager.View, position, salt, limit uint64, r *Record) boo
 		keyAt += extraBytes
 	}
 	if position+keyAt+key+value > limit {
-		return false
+		return 0, 0, false
 	}
 	covered := b[8 : keyAt+key : keyAt+key]
 	h := uint64(0)
 	if debug.Verify {
 		h = xxhash.Sum64(covered) ^ placeSalt(salt, position)
 		if uint32(h) != binary.LittleEndian.Uint32(b) && !sabotage.Is(sabotage.HeaderSumUnchecked) {
-			return false
+			return 0, 0, false
 		}
 	}
 	r.Position, r.Kind, r.Flags = position, Kind(lengths>>16), flags
@@ -147,9 +165,8 @@ func parse(b []byte, v *pager.View, position, salt, limit uint64, r *Record) boo
 		r.Extra = binary.LittleEndian.Uint64(covered[HeaderBytes-8:])
 	}
 	r.Key = covered[keyAt-8:]
-	r.Value = v.Bytes(position+keyAt+key, value)
 	r.sum, r.high = binary.LittleEndian.Uint32(b[4:]), uint32(h>>32)
-	return r.Kind >= KindPut && r.Kind <= lastKind && flags&^knownFlags == 0
+	return position + keyAt + key, value, r.Kind >= KindPut && r.Kind <= lastKind && flags&^knownFlags == 0
 }
 
 // placeSalt is what the sums of a record at a position are XORed with.
