@@ -58,6 +58,10 @@ func newForger(file []byte) *forger {
 		case string(p[8:16]) == "segment\n":
 			f.segment(at)
 		case le.Uint32(p[12:]) == uint32(at/pager.PageSize) && (p[8] == index.TypeDirectory || p[8] == index.TypeBucket):
+			if f.sumPage(at, f.salt); !bytes.Equal(f.file[at:at+pager.PageSize], p) { // nothing leads there: a child was used again
+				copy(f.file[at:], p)
+				continue
+			}
 			f.index = append(f.index, at)
 			f.values = append(f.values, at/pager.PageSize)
 			if p[8] == index.TypeBucket {
