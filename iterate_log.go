@@ -51,7 +51,7 @@ type logRecord struct {
 func (l *logOrder) begin(at *snapshot, tx *Tx) {
 	generation := uint64(everything) // a writer's transaction sees no retired segment
 	if tx.readOnly {
-		generation = tx.pin.generation.Load()
+		generation = tx.generation
 	}
 	all := at.s.Tail.Parts(generation)
 	order := make([]int, len(all))

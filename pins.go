@@ -25,7 +25,8 @@ type pinCell struct {
 	began    atomic.Int64 // ns since the process began
 	sequence atomic.Uint64
 	caller   atomic.Pointer[string] // with Debug.Callers
-	_        [32]byte
+	place    uint32                 // in the order of each; never changes
+	_        [28]byte
 }
 
 // processBegan is a moment from which a monotonic clock counts.
@@ -52,10 +53,11 @@ func (p *pins) acquire(generation *atomic.Uint64) *pinCell {
 	}
 }
 
-// acquireAt pins a generation that is pinned already.
-func (p *pins) acquireAt(generation uint64) *pinCell {
+// acquireBehind pins a generation that a cell holds, or has just held, in a cell that each visits later: who goes through the
+// cells while the other one is released finds at least one of the two.
+func (p *pins) acquireBehind(held *pinCell, generation uint64) *pinCell {
 	for {
-		if c := p.claim(max(generation, 1)); c != nil {
+		if c := p.claimBehind(held, generation); c != nil {
 			return c
 		}
 		p.grow()
@@ -69,12 +71,33 @@ func (p *pins) claim(generation uint64) *pinCell {
 		return nil
 	}
 	for _, block := range *all {
-		at := rand.Uint32()
-		for i := range uint32(len(block)) {
-			c := &block[(at+i)%uint32(len(block))]
-			if c.generation.Load() == 0 && c.generation.CompareAndSwap(0, generation) {
-				return c
-			}
+		if c := claimOf(block[:], generation); c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// claimBehind is claim of a cell behind another one.
+func (p *pins) claimBehind(held *pinCell, generation uint64) *pinCell {
+	const n = uint32(len(pinBlock{}))
+	from := held.place%n + 1
+	for _, block := range (*p.blocks.Load())[held.place/n:] {
+		if c := claimOf(block[from:], generation); c != nil {
+			return c
+		}
+		from = 0
+	}
+	return nil
+}
+
+// claimOf claims one of these cells, at random, so that readers on different cores seldom try the same one.
+func claimOf(cells []pinCell, generation uint64) *pinCell {
+	n, at := uint32(len(cells)), rand.Uint32()
+	for i := range n {
+		c := &cells[(at+i)%n]
+		if c.generation.Load() == 0 && c.generation.CompareAndSwap(0, generation) {
+			return c
 		}
 	}
 	return nil
@@ -87,7 +110,11 @@ func (p *pins) grow() {
 	if all := p.blocks.Load(); all != nil {
 		more = append(more, *all...)
 	}
-	more = append(more, new(pinBlock))
+	block := new(pinBlock)
+	for i := range block {
+		block[i].place = uint32(len(more)*len(block) + i)
+	}
+	more = append(more, block)
 	p.blocks.Store(&more)
 }
 
@@ -131,12 +158,14 @@ func (p *pins) oldestReader() (r OldestReader) {
 	return r
 }
 
+// each visits the cells in use, in the order in which acquireBehind moves on. Blocks that are added meanwhile are visited, too.
 func (p *pins) each(visit func(c *pinCell)) {
-	all := p.blocks.Load()
-	if all == nil {
-		return
-	}
-	for _, block := range *all {
+	for n := 0; ; n++ {
+		all := p.blocks.Load()
+		if all == nil || n >= len(*all) {
+			return
+		}
+		block := (*all)[n]
 		for i := range block {
 			if c := &block[i]; c.generation.Load() != 0 {
 				visit(c)

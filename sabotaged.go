@@ -16,6 +16,7 @@ func (db *DB) beginReadLate(tx *Tx) error {
 	tx.at.sequence, tx.keys, tx.at.mend = sequence, keys, true
 	tx.logEnd = db.dur.appended.Load()
 	tx.pin = db.pins.acquire(&db.s.Generation)
+	tx.generation = tx.pin.generation.Load()
 	tx.pin.note(sequence, db.opts.Debug.Callers)
 	if err := db.ready(); err != nil {
 		tx.pin.release()

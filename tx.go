@@ -19,20 +19,21 @@ import (
 // sees the newest state and its own writes, belongs to one goroutine at a time, and other writers
 // wait for it. Every Tx must end with Commit or Rollback.
 type Tx struct {
-	db       *DB
-	readOnly bool
-	sync     SyncMode
-	managed  bool // inside View or Update: the caller may not end it
-	ctx      context.Context
-	state    txState
-	pin      *pinCell
-	at       snapshot // of a read-only one; a read-write one reads the present
-	keys     uint64   // at the begin
-	set      writeSet
-	logEnd   uint64 // LSN below which everything was appended, at least what it sees
-	began    place  // where the log stood when a read-write one began
-	iterErr  firstError
-	release  func() // says that the turn is not the caller's any more
+	db         *DB
+	readOnly   bool
+	sync       SyncMode
+	managed    bool // inside View or Update: the caller may not end it
+	ctx        context.Context
+	state      txState
+	pin        *pinCell // of a read-only one
+	generation uint64   // that it has pinned
+	at         snapshot // of a read-only one; a read-write one reads the present
+	keys       uint64   // at the begin
+	set        writeSet
+	logEnd     uint64 // LSN below which everything was appended, at least what it sees
+	began      place  // where the log stood when a read-write one began
+	iterErr    firstError
+	release    func() // says that the turn is not the caller's any more
 }
 
 // View runs fn in a read-only transaction, which ends when fn returns. fn's error comes back unchanged; a
@@ -103,6 +104,7 @@ func (db *DB) beginRead(tx *Tx) error {
 		return db.beginReadLate(tx)
 	}
 	tx.pin = db.pins.acquire(&db.s.Generation)
+	tx.generation = tx.pin.generation.Load()
 	if err := db.ready(); err != nil {
 		tx.pin.release()
 		return err
@@ -152,11 +154,11 @@ func (tx *Tx) end() {
 		return
 	}
 	if tx.readOnly {
-		tx.pin.release()
-	} else {
-		tx.release()
-		tx.db.turn.Unlock()
+		tx.pin.release() // no more: other goroutines may be reading
+		return
 	}
+	tx.release()
+	tx.db.turn.Unlock()
 	tx.set = writeSet{}
 }
 
@@ -300,7 +302,7 @@ func (tx *Tx) guarded(f func(at snapshot) error) (err error) {
 	}()
 	if tx.readOnly {
 		// A pin of its own: another goroutine may end the transaction meanwhile.
-		pin := tx.db.pins.acquireAt(tx.pin.generation.Load())
+		pin := tx.db.pins.acquireBehind(tx.pin, tx.generation)
 		defer pin.release()
 		if tx.state.done() {
 			return errs.ErrTxDone
