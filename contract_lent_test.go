@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -102,6 +103,30 @@ func TestLentBytesStay(t *testing.T) {
 			require.Equal(t, 1, ran)
 		})
 	}
+}
+
+// TestLentBytesOutliveTheTransaction: a callback may commit the transaction that lent it bytes. They stay until it returns, and
+// Close waits for that.
+func TestLentBytesOutliveTheTransaction(t *testing.T) {
+	db := openTest(t, newPath(t), &mapfile.Options{Sync: mapfile.SyncNever})
+	value := bytes.Repeat([]byte("lent "), 200)
+	require.NoError(t, db.Put([]byte("k"), value))
+	tx, err := db.BeginTx(noContext, nil)
+	require.NoError(t, err)
+	closed := make(chan error, 1)
+	require.NoError(t, tx.GetFunc([]byte("k"), func(v []byte) error {
+		require.NoError(t, tx.Commit())
+		require.NoError(t, db.Clear())
+		go func() { closed <- db.Close() }()
+		select {
+		case err := <-closed:
+			t.Errorf("closed under a callback: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		require.True(t, bytes.Equal(value, v))
+		return nil
+	}))
+	require.NoError(t, <-closed)
 }
 
 // TestFaultsInCallbacks cuts the file under borrowed bytes: reading them is an error of the call, that no other panic is taken for.

@@ -269,6 +269,10 @@ func (tx *Tx) GetFunc(key []byte, fn func(value []byte) error) error {
 		}
 		return tx.db.lendTo(bytes.Clone(op.value), fn) // the set itself is not lent: the caller could write to it
 	}
+	if !tx.readOnly {
+		pin := tx.db.pins.acquire(&tx.db.s.Generation) // fn may end the transaction, and the turn protects nothing then
+		defer pin.release()
+	}
 	return tx.guarded(func(at snapshot) error { return at.lend(key, tx.db.lender(fn)) })
 }
 
