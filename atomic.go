@@ -43,7 +43,7 @@ func (db *DB) GetAndDelete(key []byte) (value []byte, loaded bool, err error) {
 		return nil, false, db.writable()
 	}
 	err = db.change(key, func(old []byte, ok bool) (verdict, error) {
-		if loaded = ok; ok {
+		if value, loaded = nil, ok; ok { // it may be the second call
 			value = append([]byte{}, old...)
 		}
 		return remove, nil
@@ -58,7 +58,7 @@ func (db *DB) GetAndDelete(key []byte) (value []byte, loaded bool, err error) {
 // Errors: ErrKeyTooLarge, ErrValueTooLarge.
 func (db *DB) Swap(key, value []byte) (previous []byte, loaded bool, err error) {
 	err = db.change(key, func(old []byte, ok bool) (verdict, error) {
-		if loaded = ok; ok {
+		if previous, loaded = nil, ok; ok { // it may be the second call
 			previous = append([]byte{}, old...)
 		}
 		return put(value), nil
