@@ -163,14 +163,15 @@ func (l *logOrder) read(at *snapshot, p *logPart, r *tail.Record) (ok, more bool
 	if w == nil {
 		return l.parse(at, p, r), true
 	}
-	for range 2 {
-		if tail.ParseBytes(w.from(l.next), l.next, p.Salt, p.End(), r) {
-			return true, true
-		}
-		if l.n > 0 {
-			return false, false
-		}
-		w.move(at.s.P, l.next, p.to)
+	if tail.ParseBytes(w.from(l.next), l.next, p.Salt, p.End(), r) {
+		return true, true
+	}
+	if l.n > 0 {
+		return false, false
+	}
+	w.move(at.s.P, l.next, p.to)
+	if tail.ParseBytes(w.from(l.next), l.next, p.Salt, p.End(), r) {
+		return true, true
 	}
 	return l.parse(at, p, r), true // it is longer than the window, or damaged
 }
