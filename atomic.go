@@ -102,7 +102,7 @@ func (db *DB) CompareAndDelete(key, old []byte) (deleted bool, err error) {
 // Modify calls fn with key's value, ok false if it has none, and sets key to what fn returns, or removes it if keep is
 // false. fn's error changes nothing and comes back unchanged; a panic changes nothing and goes on.
 //
-// old is borrowed: read-only (a store to it faults), and valid until fn returns; new may be a part of it. fn holds the writer's
+// old is borrowed: read-only (a store to it faults and is the call's error), and valid until fn returns; new may be a part of it. fn holds the writer's
 // turn: a write of the DB in it would wait for itself, as in Update. It is called again if room had to be made for what
 // it returned. Errors: ErrKeyTooLarge, ErrValueTooLarge.
 func (db *DB) Modify(key []byte, fn func(old []byte, ok bool) (new []byte, keep bool, err error)) error {

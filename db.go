@@ -19,10 +19,10 @@ import (
 
 // DB is an open map. It is safe for any number of goroutines. A file is opened once per
 // process at a time for writing.
-//
-// Locks, in the order in which they may be taken: checkpointMu, turn, dur.syncMu (never
-// with the turn), dur.mu, and the leaves inside the packages below.
 type DB struct {
+	// Locks, in the order in which they may be taken: checkpointMu, turn, dur.syncMu (never
+	// with the turn), dur.mu, and the leaves inside the packages below.
+
 	s    *recovery.State
 	opts Options
 	log  *slog.Logger

@@ -13,8 +13,10 @@
 //
 // # What is lent
 //
-// Get copies. Only the callbacks of GetFunc and GetMany are lent bytes of the mapping:
-// read-only (a store to them faults) and valid until the callback returns.
+// Get copies. Only the callbacks of GetFunc, GetMany and Modify are lent bytes of the
+// mapping: read-only and valid until the callback returns. A store to them faults, which
+// ends the callback and is the call's error: of a page that the disk does not give, for
+// the two faults look the same.
 //
 // # Errors
 //

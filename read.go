@@ -106,7 +106,7 @@ func (db *DB) Has(key []byte) (bool, error) {
 	}))
 }
 
-// GetFunc calls fn with key's value, borrowed: it is read-only (a store to it faults), and valid until
+// GetFunc calls fn with key's value, borrowed: it is read-only (a store to it faults and is the call's error), and valid until
 // fn returns. fn's error comes back unchanged. Inside fn every call but Close works. A missing
 // key is ErrNotFound, and fn is not called.
 func (db *DB) GetFunc(key []byte, fn func(value []byte) error) error {

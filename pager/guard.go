@@ -74,7 +74,7 @@ type FaultError struct {
 
 // Error names the page.
 func (e *FaultError) Error() string {
-	return fmt.Sprintf("mapfile: the system could not give page %d: I/O error, or the file was cut short", e.Page)
+	return fmt.Sprintf("mapfile: the system could not give page %d: I/O error, or the file was cut short, or this was a store to lent bytes, which can only be read", e.Page)
 }
 
 // Unwrap makes errors.Is find EIO.
