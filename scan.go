@@ -37,7 +37,7 @@ func (p spot) next(mask uint64) spot {
 func (r Range) Split(n int) []Range {
 	parts := make([]Range, max(n, 1))
 	size := r.to.first - r.from.first // modulo 2^64: right where there is no end, too
-	if r == (Range{}) {
+	if size == 0 && r.to == (spot{}) {
 		size = ^uint64(0)
 	}
 	step, at := size/uint64(len(parts)), r.from
@@ -78,7 +78,7 @@ func (r Range) After(token []byte) (Range, error) {
 	if at.before(r.from) || r.to != (spot{}) && r.to.before(at) {
 		return bad("it lies outside of the range")
 	}
-	if at == r.to {
+	if at == r.to && at != (spot{}) { // zero: the begin of a range without an end
 		return emptyRange, nil
 	}
 	return Range{at, r.to}, nil

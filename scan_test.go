@@ -300,3 +300,27 @@ func TestScansBesideWriters(t *testing.T) {
 	close(stop)
 	upkeep.Wait()
 }
+
+// TestTokenOfNothingShown: the token of a scan that has shown nothing yet stands at its begin, of the whole order of hashes and of each part.
+func TestTokenOfNothingShown(t *testing.T) {
+	db := newMap(t, &mapfile.Options{Sync: mapfile.SyncNever})
+	const keys = 100
+	for i := range keys {
+		require.NoError(t, db.Put(fmt.Append(nil, i), nil))
+	}
+	require.NoError(t, db.View(func(tx *mapfile.Tx) error {
+		for n := range 4 {
+			seen := 0
+			for _, part := range (mapfile.Range{}).Split(n) {
+				left, err := part.After(tx.Scan(part).Token())
+				require.NoError(t, err)
+				require.Equal(t, part, left)
+				for range tx.Scan(left).All() {
+					seen++
+				}
+			}
+			require.Equal(t, keys, seen, "%d parts", n)
+		}
+		return tx.Err()
+	}))
+}
