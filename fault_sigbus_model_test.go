@@ -118,14 +118,12 @@ func (m *busMap) put(k int) error {
 	switch {
 	case err == nil:
 		x.acked.Store(n)
-	case m.db.s.P.Failed() != nil: // it may have happened
-		return err
-	case m.fault(0, err) || errors.Is(err, ErrFull):
+	case m.fault(0, err) || errors.Is(err, ErrFull): // also where another writer has failed the map since
 		m.refused.Add(1)
 		x.refused.Store(n)
 		return nil
 	}
-	return err
+	return err // it may have happened
 }
 
 // seen checks what a read of a key says that began when its last acknowledged value was before.
