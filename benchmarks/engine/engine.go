@@ -56,6 +56,7 @@ const (
 	CanScan
 	CanReopen // the data can be found again by another process
 	CanLoad   // loaded with all keys before the workloads
+	CanUpkeep // a [Keeper]
 )
 
 // full is what a persistent map offers.
@@ -91,6 +92,12 @@ type Store interface {
 	Scan(fn func(key, value []byte) error) error
 	// Close ends the use of the store.
 	Close() error
+}
+
+// Keeper is a store whose upkeep can be asked for while others use it.
+type Keeper interface {
+	Checkpoint() error
+	Compact() error
 }
 
 // Engine is one row of the tables: a store in one mode.

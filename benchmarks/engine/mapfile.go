@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 
@@ -15,7 +16,7 @@ var (
 
 func mapfileEngine(name string, mode mapfile.SyncMode, d Durability, shares string) Engine {
 	return Engine{
-		Name: name, Durability: d, Shares: shares, Caps: full | CanBatch, LoadBatch: 1,
+		Name: name, Durability: d, Shares: shares, Caps: full | CanBatch | CanUpkeep, LoadBatch: 1,
 		Settings: "defaults; every Get verifies the record's checksum; load by single Puts",
 		Open: func(dir string, _ Sizing) (Store, error) {
 			db, err := mapfile.Open(filepath.Join(dir, "data.map"), &mapfile.Options{Sync: mode})
@@ -77,5 +78,9 @@ func (s mapfileStore) Scan(fn func(key, value []byte) error) error {
 		return tx.Err()
 	})
 }
+
+func (s mapfileStore) Checkpoint() error { return s.db.Checkpoint() }
+
+func (s mapfileStore) Compact() error { return s.db.Compact(context.Background()) }
 
 func (s mapfileStore) Close() error { return s.db.Close() }

@@ -41,6 +41,7 @@ type Setting struct {
 	Notes      []string `json:",omitempty"`
 	Cells      []*Cell
 	Footprints []Footprint
+	Churns     []Churn `json:",omitempty"`
 }
 
 // Cell is one workload on one engine.
@@ -86,6 +87,17 @@ type Footprint struct {
 	Allocated uint64 // blocks on disk after loading and Close
 	Apparent  uint64 // file sizes after loading and Close
 	Written   uint64 // to the device by loading, Close and a sync, by anybody
+}
+
+// Churn is what an engine takes while every key is overwritten some times, in random order. Sizes are bytes.
+type Churn struct {
+	Engine  string
+	Data    uint64 // keys plus values of the store
+	Put     uint64 // keys plus values put over it
+	Most    uint64 // blocks on disk, the most at any look
+	After   uint64 // blocks on disk after Close
+	Written uint64 // to the device from the first Put to a sync behind Close, by anybody
+	Err     string `json:",omitempty"`
 }
 
 // Cell finds or makes the cell of a workload and an engine.

@@ -29,6 +29,7 @@ func (r *Report) Text(w io.Writer) error {
 			}
 		}
 		footprintText(t, s)
+		churnText(t, s)
 		goalText(t, s)
 	}
 	return t.Flush()
@@ -146,6 +147,28 @@ func footprintText(w *tabwriter.Writer, s *Setting) {
 	}
 	_ = w.Flush()
 }
+
+func churnText(w *tabwriter.Writer, s *Setting) {
+	if len(s.Churns) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nRoom and writes while all is overwritten at random\nengine\tput\tmost allocated\t/data\tafter Close\t/data\tto disk\t/put\t\n")
+	for _, c := range s.Churns {
+		if c.Err != "" {
+			fmt.Fprintf(w, "%s\tFAILED: %s\n", c.Engine, c.Err)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%.2f\t%s\t%.2f\t\n", c.Engine, humanize.IBytes(c.Put), humanize.IBytes(c.Most), c.PerData(c.Most),
+			humanize.IBytes(c.After), c.PerData(c.After), humanize.IBytes(c.Written), c.Amplification())
+	}
+	_ = w.Flush()
+}
+
+// PerData returns a size divided by keys plus values of the store.
+func (c Churn) PerData(n uint64) float64 { return float64(n) / float64(max(c.Data, 1)) }
+
+// Amplification returns bytes written to the device for each byte put.
+func (c Churn) Amplification() float64 { return float64(c.Written) / float64(max(c.Put, 1)) }
 
 // PerData returns allocated blocks divided by keys plus values.
 func (f Footprint) PerData() float64 { return float64(f.Allocated) / float64(max(f.Data, 1)) }

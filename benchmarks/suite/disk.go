@@ -25,13 +25,16 @@ func checkRoom(dir string, need uint64) error {
 	return nil
 }
 
-// diskUsage adds up the blocks allocated below dir and the sizes of its files.
+// diskUsage adds up the blocks allocated below dir and the sizes of its files. A file that goes away meanwhile does not count.
 func diskUsage(dir string) (allocated, apparent uint64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+		var info fs.FileInfo
+		if err == nil {
+			info, err = d.Info()
 		}
-		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

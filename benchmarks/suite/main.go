@@ -53,6 +53,7 @@ type config struct {
 	rounds       int
 	loads        int // rounds of loading, 0: by the number of keys
 	kills        int // rounds of SIGKILL
+	churn        int // how often everything is overwritten
 	each         time.Duration
 	settle       time.Duration // longest wait for background work after a load
 	tails        []uint64
@@ -72,6 +73,7 @@ func parse(args []string, errOut io.Writer) (config, error) {
 	f.StringVar(&cfg.workloads, "workloads", "", "workloads, by name or by beginning, separated by commas (quick: most; else all)")
 	f.IntVar(&cfg.rounds, "rounds", 0, "rounds of each measurement (quick: 3, else 5)")
 	f.IntVar(&cfg.loads, "loads", 0, "rounds of loading (quick, and beyond 2 million keys: 1, else 3)")
+	f.IntVar(&cfg.churn, "churn", 10, "how often each store is overwritten at random, as a whole, by the workload churn")
 	f.DurationVar(&cfg.each, "for", 0, "duration of one measurement (quick: 150ms, else 1s)")
 	f.DurationVar(&cfg.settle, "settle", 0, "longest wait for background work after a load, and a fifth of it after other writes (quick: 5s, else 20s)")
 	f.StringVar(&cfg.dir, "dir", "", "where the files lie while they are measured; a disk, not memory (a directory of its own below -out)")
@@ -129,8 +131,8 @@ func (cfg *config) check() error {
 			return fmt.Errorf("-keys %d: at least 1000", k)
 		}
 	}
-	if cfg.rounds < 1 || cfg.loads < 0 || cfg.each < 0 {
-		return errors.New("-rounds, -loads and -for are positive")
+	if cfg.rounds < 1 || cfg.loads < 0 || cfg.each < 0 || cfg.churn < 1 {
+		return errors.New("-rounds, -loads, -churn and -for are positive")
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 const (
 	loadName  = "load"
 	scanName  = "scan"
+	churnName = "churn"
 	openClean = "open-clean"
 	openKill  = "open-kill"
 )
@@ -33,7 +34,7 @@ func wanted(list, name string, all []string) bool {
 
 // workloadNames are all that -workloads can ask for.
 func workloadNames() []string {
-	names := []string{loadName, scanName, openClean, openKill}
+	names := []string{loadName, scanName, openClean, openKill, churnName}
 	for _, w := range workload.All() {
 		names = append(names, w.Name)
 	}

@@ -81,6 +81,9 @@ func (r *run) estimate() time.Duration {
 		for _, e := range r.engines {
 			if e.Shares == "" && e.Can(engine.CanLoad) {
 				sum += time.Duration(r.cfg.loadsOf(keys)) * loadTime(e, keys)
+				if r.cfg.churns() && e.Can(engine.CanReopen|engine.CanPut) {
+					sum += time.Duration(r.cfg.churn) * loadTime(e, keys)
+				}
 			}
 			for _, w := range r.workloads {
 				if w.For(e) {
@@ -167,6 +170,7 @@ func (r *run) set(dir string, engines []engine.Engine) error {
 	for _, s := range seats {
 		r.close(s)
 	}
+	r.churns(seats)
 	r.commits(dir, seats)
 	return r.ctx.Err()
 }

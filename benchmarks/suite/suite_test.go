@@ -53,6 +53,38 @@ func TestQuick(t *testing.T) {
 	require.Empty(t, left, "the run's files are still there")
 }
 
+// TestChurn overwrites everything in some stores that have files, and puts beside the upkeep of ours.
+func TestChurn(t *testing.T) {
+	out := t.TempDir()
+	cfg, err := parse([]string{"-workloads", "churn,put-over-checkpoint,put-over-compact", "-engines", "mapfile-never,bbolt-nosync,pogreb", "-keys", "2000", "-churn", "3", "-for", "20ms", "-rounds", "1", "-settle", "1ns", "-out", out}, io.Discard)
+	require.NoError(t, err)
+	var text strings.Builder
+	require.NoError(t, execute(t.Context(), cfg, &text))
+	var rep report.Report
+	b, err := os.ReadFile(filepath.Join(out, "results.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &rep))
+	s := rep.Settings[0]
+	require.Len(t, s.Churns, 3)
+	for i, name := range []string{"mapfile-never", "bbolt-nosync", "pogreb-nosync"} {
+		c := s.Find(churnName, name)
+		require.NotNil(t, c, name)
+		require.EqualValues(t, 6000, c.Rounds[0].Ops, name)
+		require.Equal(t, name, s.Churns[i].Engine)
+		require.Greater(t, s.Churns[i].Most, s.Churns[i].Data, name)
+		require.Greater(t, s.Churns[i].After, s.Churns[i].Data, name)
+	}
+	for _, name := range []string{"put-over-checkpoint", "put-over-compact"} {
+		c := s.Find(name, "mapfile-never")
+		require.NotNil(t, c, name)
+		require.Positive(t, c.Latency.P999, name)
+	}
+	require.Contains(t, text.String(), "Room and writes while all is overwritten at random")
+	page, err := os.ReadFile(filepath.Join(out, "index.html"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "written / put")
+}
+
 // complete checks that every engine was measured in all it can do.
 func complete(t *testing.T, s *report.Setting) {
 	for _, e := range engine.All() {

@@ -91,6 +91,11 @@ func (p *Process) Tail(from, n uint64) (Result, error) {
 	return p.call(request{Op: opTail, From: from, N: n})
 }
 
+// Churn stores new values of n keys drawn at random from the loaded ones.
+func (p *Process) Churn(n, seed uint64) (Result, error) {
+	return p.call(request{Op: opChurn, N: n, Seed: seed})
+}
+
 // Usage reports the worker's memory.
 func (p *Process) Usage() (Usage, error) {
 	res, err := p.call(request{Op: opUsage})

@@ -20,6 +20,7 @@ const (
 	opRun   = "run"
 	opScan  = "scan"
 	opTail  = "tail"
+	opChurn = "churn"
 	opUsage = "usage"
 	opClose = "close"
 )
@@ -35,7 +36,7 @@ type request struct {
 	For      time.Duration `json:",omitempty"`
 	Seed     uint64        `json:",omitempty"`
 	From     uint64        `json:",omitempty"` // first key of a tail
-	N        uint64        `json:",omitempty"` // keys of a tail
+	N        uint64        `json:",omitempty"` // keys of a tail, or of a churn
 	Settle   time.Duration `json:",omitempty"` // how long to wait for background work
 }
 

@@ -91,6 +91,8 @@ func (w *worker) do(q request) (Result, error) {
 		return sample(workload.Scan(w.target))
 	case opTail:
 		return sample(workload.Tail(w.target, q.From, q.N, w.engine.LoadBatch))
+	case opChurn:
+		return sample(workload.Churn(w.target, q.N, w.engine.LoadBatch, q.Seed))
 	case opUsage:
 		return Result{Usage: usage()}, nil
 	case opClose:

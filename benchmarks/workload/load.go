@@ -8,27 +8,38 @@ import (
 )
 
 // Load stores the keys from 0 to t.Keys-1 in commits of batch and times each commit.
-func Load(t *Target, batch int) (Sample, error) { return fill(t, 0, t.Keys, batch) }
+func Load(t *Target, batch int) (Sample, error) { return Tail(t, 0, t.Keys, batch) }
 
 // Tail stores n more keys from key number from on, in commits of batch.
 func Tail(t *Target, from, n uint64, batch int) (Sample, error) {
-	return fill(t, from, from+n, batch)
+	return fill(t, func(i uint64) uint64 { return from + i }, n, batch, 0)
 }
 
-func fill(t *Target, from, to uint64, batch int) (Sample, error) {
-	s := Sample{Ops: to - from, Latency: NewHistogram()}
+// Churn stores new values of n keys drawn uniformly from the loaded ones, in commits of batch.
+func Churn(t *Target, n uint64, batch int, seed uint64) (Sample, error) {
+	draw := Uniform(rand.New(rand.NewPCG(seed, 0)), t.Keys)
+	return fill(t, func(uint64) uint64 { return draw() }, n, batch, 1)
+}
+
+// fill stores n keys, which key names, each with a version of its value that is at least the one given.
+func fill(t *Target, key func(i uint64) uint64, n uint64, batch int, version uint64) (Sample, error) {
+	s := Sample{Ops: n, Latency: NewHistogram()}
 	keys, values := make([][]byte, 0, batch), make([][]byte, 0, batch)
 	var kb []byte
 	start := time.Now()
 	last := start
-	for i := from; i < to; i++ {
+	for i := range n {
+		k := key(i)
+		if version > 0 {
+			version++
+		}
 		var err error
 		if batch == 1 {
-			kb = AppendKey(kb[:0], i)
-			err = t.Store.Put(kb, t.Values.At(i, 0))
+			kb = AppendKey(kb[:0], k)
+			err = t.Store.Put(kb, t.Values.At(k, version))
 		} else {
-			keys, values = append(keys, AppendKey(nil, i)), append(values, t.Values.At(i, 0))
-			if len(keys) < batch && i+1 < to {
+			keys, values = append(keys, AppendKey(nil, k)), append(values, t.Values.At(k, version))
+			if len(keys) < batch && i+1 < n {
 				continue
 			}
 			err = t.Store.PutBatch(keys, values)

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -28,9 +29,10 @@ type Workload struct {
 	Class      Class
 	Needs      engine.Caps
 	Goroutines int
-	Per        int  // keys of one operation
-	Quick      bool // part of the quick form
-	Latency    bool // single operations are timed too, in a pass of their own
+	Per        int                       // keys of one operation
+	Quick      bool                      // part of the quick form
+	Latency    bool                      // single operations are timed too, in a pass of their own
+	beside     func(engine.Keeper) error // runs beside it, again and again
 	draw       func(*Target, *rand.Rand) Draw
 	op         func(*Target, *rand.Rand, Draw) Op
 }
@@ -66,6 +68,8 @@ func writes() []Workload {
 		{Name: "put-over", Title: "Put over", Quick: true, Latency: true, draw: uniform, op: put},
 		{Name: "put-over-1000", Title: "Put over, commits of 1,000, per key", Quick: true, Per: 1000, Needs: engine.CanBatch, draw: uniform, op: putBatch(1000)},
 		{Name: "put-over-2g", Title: "Put over, 2 goroutines", Goroutines: 2, draw: uniform, op: put},
+		{Name: "put-over-checkpoint", Title: "Put over, beside one checkpoint after another", Needs: engine.CanUpkeep, Latency: true, beside: engine.Keeper.Checkpoint, draw: uniform, op: put},
+		{Name: "put-over-compact", Title: "Put over, beside one compaction after another", Needs: engine.CanUpkeep, Latency: true, beside: engine.Keeper.Compact, draw: uniform, op: put},
 		{Name: "put-new", Title: "Put new", Quick: true, Latency: true, draw: fresh, op: put},
 		{Name: "delete", Title: "Delete", Quick: true, Needs: engine.CanDelete, draw: added, op: remove},
 		{Name: "ycsb-a", Title: "YCSB A: half reads, half updates", draw: zipfian, op: mixed(50, put)},
@@ -134,6 +138,12 @@ func NewTarget(s engine.Store, v *Values, keys uint64) *Target {
 // Run measures w for about the time given, and single operations in a pass of
 // half that time where the workload asks for them.
 func Run(w Workload, t *Target, about time.Duration, seed uint64) (Sample, error) {
+	if beside := w.beside; beside != nil {
+		stop := repeat(func() error { return beside(t.Store.(engine.Keeper)) })
+		w.beside = nil
+		s, err := Run(w, t, about, seed)
+		return s, errors.Join(err, stop())
+	}
 	ops := make([]Op, max(w.Goroutines, 1))
 	for g := range ops {
 		r := rand.New(rand.NewPCG(seed, uint64(g)))
@@ -149,6 +159,23 @@ func Run(w Workload, t *Target, about time.Duration, seed uint64) (Sample, error
 	lat, err := Timed(ops, about/2)
 	s.Latency = lat.Latency
 	return s, err
+}
+
+// repeat calls f again and again until it fails or stop is called, which waits for the last call and returns its error.
+func repeat(f func() error) (stop func() error) {
+	var ended atomic.Bool
+	failed := make(chan error)
+	go func() {
+		var err error
+		for err == nil && !ended.Load() {
+			err = f()
+		}
+		failed <- err
+	}()
+	return func() error {
+		ended.Store(true)
+		return <-failed
+	}
 }
 
 // perKey turns operations into keys.

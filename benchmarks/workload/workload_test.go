@@ -63,9 +63,11 @@ func open(t *testing.T, name string, keys uint64) *Target {
 	return NewTarget(s, NewValues(100), keys)
 }
 
-// TestRun runs every workload on a map in memory.
+// TestRun runs every workload on a map in memory, those that need more on a mapfile.
 func TestRun(t *testing.T) {
-	target := open(t, "gomap", 5000)
+	target, keeper := open(t, "gomap", 5000), open(t, "mapfile-never", 5000)
+	_, err := Load(keeper, 1)
+	require.NoError(t, err)
 	s, err := Load(target, 1)
 	require.NoError(t, err)
 	require.EqualValues(t, 5000, s.Ops)
@@ -73,6 +75,10 @@ func TestRun(t *testing.T) {
 	require.NoError(t, Verify(target, 100))
 	for _, w := range All() {
 		t.Run(w.Name, func(t *testing.T) {
+			target := target
+			if w.Needs&engine.CanUpkeep != 0 {
+				target = keeper
+			}
 			s, err := Run(w, target, 3*time.Millisecond, 1)
 			require.NoError(t, err)
 			require.NotZero(t, s.Ops)
