@@ -1,4 +1,4 @@
-// Command bounds measures what is promised of scans, counters and synced commits, and prints for each what is wanted and what was reached.
+// Command bounds measures what is promised of scans, counters, synced commits and space, and prints for each what is wanted and what was reached.
 //
 //	go run ./benchmarks/bounds -dir /mnt/disk
 //
@@ -36,6 +36,7 @@ var measurements = []struct {
 	run  func(dir string) ([]*bound, error)
 }{
 	{"scan", scans}, {"large", largeScan}, {"add", adds}, {"group", groupCommit}, {"commit", loneCommit},
+	{"steady", steady}, {"shrink", shrink}, {"beside", beside},
 }
 
 func names() (all []string) {
@@ -135,6 +136,9 @@ func number(x float64) string {
 func open(dir string, sync mapfile.SyncMode) (*mapfile.DB, error) {
 	return mapfile.Open(filepath.Join(dir, "data.map"), &mapfile.Options{Sync: sync})
 }
+
+// remove removes a map that was closed.
+func remove(dir string) error { return os.Remove(filepath.Join(dir, "data.map")) }
 
 // fill puts n keys of 16 bytes with values of size bytes.
 func fill(db *mapfile.DB, n uint64, size int) error {
