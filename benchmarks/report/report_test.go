@@ -99,6 +99,25 @@ func TestGoals(t *testing.T) {
 	}, verdicts)
 }
 
+// TestRegressions: below a floor, and not measured, are errors.
+func TestRegressions(t *testing.T) {
+	s := &Setting{Keys: 500}
+	cell(t, s, "get-hit", "mapfile-never", 100)
+	cell(t, s, "get-hit", "gomap", 49)
+	cell(t, s, "get-hit", "bbolt-nosync", 190)
+	cell(t, s, "get-miss", "mapfile-never", 100)
+	cell(t, s, "get-miss", "bbolt-nosync", 1000)
+	cell(t, s, "getmany-64", "mapfile-never", 100)
+	cell(t, s, "getmany-64", "gomap", 100)
+	r := Report{Settings: []*Setting{s}}
+	err := r.Regressions()
+	require.EqualError(t, err, "500 keys: Get hit against Go's map: 0.49 times, the floor is 0.5\n500 keys: Put over against bbolt in commits of 1,000: not measured")
+	s.Find("get-hit", "gomap").Rounds[0].Elapsed *= 2
+	cell(t, s, "put-over", "mapfile-never", 100)
+	cell(t, s, "put-over-1000", "bbolt-nosync", 1000)
+	require.NoError(t, r.Regressions())
+}
+
 // TestGoalNames: a goal for an engine that does not exist is never checked.
 func TestGoalNames(t *testing.T) {
 	for _, g := range goals {

@@ -59,6 +59,7 @@ type config struct {
 	tails        []uint64
 	dir, out     string
 	quick        bool
+	floors       bool // fail below the floors
 	progress     io.Writer
 }
 
@@ -79,6 +80,7 @@ func parse(args []string, errOut io.Writer) (config, error) {
 	f.StringVar(&cfg.dir, "dir", "", "where the files lie while they are measured; a disk, not memory (a directory of its own below -out)")
 	f.StringVar(&cfg.out, "out", "benchmarks/results", "where the results go")
 	f.BoolVar(&cfg.quick, "quick", false, "the form that takes less than three minutes")
+	f.BoolVar(&cfg.floors, "check", false, "fail if a ratio of fastest rounds is below its floor (report/goals.go): a regression, not noise")
 	if err := f.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -161,6 +163,9 @@ func execute(ctx context.Context, cfg config, stdout io.Writer) error {
 	r.progress.end()
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted: %w", err)
+	}
+	if cfg.floors {
+		err = errors.Join(err, r.report.Regressions())
 	}
 	return errors.Join(err, r.failures(), r.report.Text(stdout), r.report.Write(cfg.out), say(stdout, cfg, r.report))
 }
