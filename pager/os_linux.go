@@ -141,6 +141,8 @@ func adviceFlag(a Advice) (flag int, ok bool) {
 		return unix.MADV_NORMAL, true
 	case AdviseHuge:
 		return unix.MADV_HUGEPAGE, true
+	case AdviseSmall:
+		return unix.MADV_NOHUGEPAGE, true
 	case AdviseWillNeed:
 		return unix.MADV_WILLNEED, true
 	case AdviseSequential:

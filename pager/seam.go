@@ -134,7 +134,8 @@ type Advice int
 const (
 	AdviseRandom Advice = iota // no read-ahead
 	AdviseNormal
-	AdviseHuge // 2 MiB folios where they can be had
+	AdviseHuge  // 2 MiB folios where they can be had: a fault reads a whole one
+	AdviseSmall // the kernel's own pages: it ends AdviseHuge, beside which AdviseRandom does nothing
 	AdviseWillNeed
 	AdviseSequential
 )

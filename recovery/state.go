@@ -64,6 +64,7 @@ type State struct {
 
 	advised     uint64 // size of the file when the kernel was last advised
 	advisedFits bool
+	advisedLSN  uint64 // segments that end before it were advised
 
 	dry     []freelist.Run // free units that may be holes, see dry.go; ascending, with growMu
 	blocks  bool           // what is not dry and no segment has blocks, see reserveArenas

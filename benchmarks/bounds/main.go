@@ -35,7 +35,7 @@ var measurements = []struct {
 	name string
 	run  func(dir string) ([]*bound, error)
 }{
-	{"scan", scans}, {"large", largeScan}, {"add", adds}, {"group", groupCommit}, {"commit", loneCommit},
+	{"scan", scans}, {"large", largeScan}, {"pages", largeGets}, {"add", adds}, {"group", groupCommit}, {"commit", loneCommit},
 	{"steady", steady}, {"shrink", shrink}, {"beside", beside},
 }
 
