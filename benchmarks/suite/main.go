@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/mapfile-db/mapfile/benchmarks/report"
 	"github.com/mapfile-db/mapfile/benchmarks/worker"
 )
@@ -48,6 +50,7 @@ func main() {
 // config is what the flags say.
 type config struct {
 	keys, values []uint64
+	most         uint64 // bytes of keys plus values, 0: no bound
 	engines      string
 	workloads    string
 	rounds       int
@@ -70,6 +73,7 @@ func parse(args []string, errOut io.Writer) (config, error) {
 	keys := f.String("keys", "", "numbers of keys, separated by commas (quick: 1000000; else 100000,1000000,10000000)")
 	values := f.String("value", "", "value sizes in bytes, separated by commas (100)")
 	tails := f.String("tails", "", "keys written between opening and SIGKILL, separated by commas (quick: 100000; else 0,48000,480000)")
+	most := f.String("most", "", "most bytes of keys plus values of a store, such as 1GiB: where there would be more, there are fewer keys")
 	f.StringVar(&cfg.engines, "engines", "", "engines, by name or by beginning, separated by commas (all)")
 	f.StringVar(&cfg.workloads, "workloads", "", "workloads, by name or by beginning, separated by commas (quick: most; else all)")
 	f.IntVar(&cfg.rounds, "rounds", 0, "rounds of each measurement (quick: 3, else 5)")
@@ -88,11 +92,16 @@ func parse(args []string, errOut io.Writer) (config, error) {
 		return cfg, fmt.Errorf("what is %q? see -help", f.Arg(0))
 	}
 	cfg.defaults(keys, values, tails)
-	var err1, err2, err3 error
+	var err1, err2, err3, err4 error
+	if *most != "" {
+		if cfg.most, err4 = humanize.ParseBytes(*most); err4 != nil {
+			err4 = fmt.Errorf("-most %s: %w", *most, err4)
+		}
+	}
 	cfg.keys, err1 = numbers(*keys)
 	cfg.values, err2 = numbers(*values)
 	cfg.tails, err3 = numbers(*tails)
-	return cfg, errors.Join(err1, err2, err3, cfg.check())
+	return cfg, errors.Join(err1, err2, err3, err4, cfg.check())
 }
 
 // defaults fills in what depends on -quick.
@@ -129,8 +138,8 @@ func (cfg config) loadsOf(keys uint64) int {
 
 func (cfg *config) check() error {
 	for _, k := range cfg.keys {
-		if k < 1000 {
-			return fmt.Errorf("-keys %d: at least 1000", k)
+		if k < leastKeys {
+			return fmt.Errorf("-keys %d: at least %d", k, leastKeys)
 		}
 	}
 	if cfg.rounds < 1 || cfg.loads < 0 || cfg.each < 0 || cfg.churn < 1 {

@@ -104,6 +104,26 @@ func groups(engines []engine.Engine, size engine.Sizing) [][]engine.Engine {
 	return sets
 }
 
+// sizes returns what the stores hold in one setting after another: each number of keys with each size of value, cut to -most.
+func (cfg config) sizes() []engine.Sizing {
+	var all []engine.Sizing
+	for _, keys := range cfg.keys {
+		for _, value := range cfg.values {
+			size := engine.Sizing{Keys: keys, KeyBytes: workload.KeyBytes, ValueSize: int(value)}
+			if cfg.most > 0 && size.Bytes() > cfg.most {
+				size.Keys = max(cfg.most/(workload.KeyBytes+value), leastKeys)
+			}
+			if !slices.Contains(all, size) {
+				all = append(all, size)
+			}
+		}
+	}
+	return all
+}
+
+// leastKeys is what the workloads need.
+const leastKeys = 1000
+
 // estimates: what loading a key takes, for the time left.
 var loadCost = map[string]time.Duration{
 	"bbolt-nosync": 9 * time.Microsecond, "pogreb-nosync": 6 * time.Microsecond, "badger-nosync": 3 * time.Microsecond,

@@ -70,14 +70,18 @@ func (r *run) need() uint64 {
 			files++
 		}
 	}
-	size := engine.Sizing{Keys: slices.Max(r.cfg.keys), KeyBytes: workload.KeyBytes, ValueSize: int(slices.Max(r.cfg.values))}
-	return size.Bytes()*spaceFactor*uint64(files) + 1<<30
+	largest := uint64(0)
+	for _, size := range r.cfg.sizes() {
+		largest = max(largest, size.Bytes())
+	}
+	return largest*spaceFactor*uint64(files) + 1<<30
 }
 
 // estimate adds up what the steps will say they have passed.
 func (r *run) estimate() time.Duration {
 	var sum time.Duration
-	for _, keys := range r.cfg.keys {
+	for _, size := range r.cfg.sizes() {
+		keys := size.Keys
 		for _, e := range r.engines {
 			if e.Shares == "" && e.Can(engine.CanLoad) {
 				sum += time.Duration(r.cfg.loadsOf(keys)) * loadTime(e, keys)
@@ -92,7 +96,7 @@ func (r *run) estimate() time.Duration {
 			}
 		}
 	}
-	return sum * time.Duration(len(r.cfg.values))
+	return sum
 }
 
 func (r *run) stepTime(w workload.Workload) time.Duration {
@@ -106,14 +110,12 @@ func (r *run) stepTime(w workload.Workload) time.Duration {
 // all measures every setting and cleans up.
 func (r *run) all() (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
-	for _, keys := range r.cfg.keys {
-		for _, value := range r.cfg.values {
-			r.size = engine.Sizing{Keys: keys, KeyBytes: workload.KeyBytes, ValueSize: int(value)}
-			r.setting = &report.Setting{Keys: keys, KeyBytes: workload.KeyBytes, ValueSize: int(value)}
-			r.report.Settings = append(r.report.Settings, r.setting)
-			if err := r.sets(); err != nil {
-				return err
-			}
+	for _, size := range r.cfg.sizes() {
+		r.size = size
+		r.setting = &report.Setting{Keys: size.Keys, KeyBytes: size.KeyBytes, ValueSize: size.ValueSize}
+		r.report.Settings = append(r.report.Settings, r.setting)
+		if err := r.sets(); err != nil {
+			return err
 		}
 	}
 	return nil

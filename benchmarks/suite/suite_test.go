@@ -115,6 +115,7 @@ func TestFlags(t *testing.T) {
 		"no number":        {[]string{"-keys", "many"}, "invalid syntax"},
 		"too few keys":     {[]string{"-keys", "10"}, "at least 1000"},
 		"negative rounds":  {[]string{"-rounds", "-1"}, "positive"},
+		"no size":          {[]string{"-most", "much"}, "much"},
 		"stray argument":   {[]string{"quick"}, `what is "quick"`},
 		"unknown engine":   {[]string{"-quick", "-engines", "abacus"}, "names none"},
 		"unknown workload": {[]string{"-quick", "-workloads", "dance"}, "names none"},
@@ -161,6 +162,17 @@ func TestWanted(t *testing.T) {
 			require.Equal(t, c.want, config{workloads: c.list}.wants(c.name))
 		})
 	}
+}
+
+// TestSizes: -most takes keys away where values are large, and what comes out the same is measured once.
+func TestSizes(t *testing.T) {
+	cfg, err := parse([]string{"-keys", "1000,50000,1000000", "-value", "8,1000,1048576", "-most", "100MB"}, io.Discard)
+	require.NoError(t, err)
+	var got [][2]int
+	for _, s := range cfg.sizes() {
+		got = append(got, [2]int{int(s.Keys), s.ValueSize})
+	}
+	require.Equal(t, [][2]int{{1000, 8}, {1000, 1000}, {1000, 1 << 20}, {50000, 8}, {50000, 1000}, {1000000, 8}, {98425, 1000}}, got)
 }
 
 // TestGroups: where not everything fits, mapfile meets each rival alone.

@@ -51,7 +51,7 @@ func All() []Workload {
 			Quick: true, Per: n, draw: uniform, op: getMany(n),
 		})
 	}
-	for _, g := range []int{2, 4} {
+	for _, g := range []int{2, 4, 8} {
 		all = append(all, Workload{
 			Name: fmt.Sprintf("get-hit-%dg", g), Title: fmt.Sprintf("Get hit, %d goroutines", g),
 			Goroutines: g, draw: uniform, op: get,
