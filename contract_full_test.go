@@ -62,7 +62,7 @@ func TestMaxSize(t *testing.T) {
 		{mapfile.SyncNever, 100, 12 << 20},
 		{mapfile.SyncNever, 4000, 12 << 20},
 		{mapfile.SyncNever, 100000, 12 << 20},
-		{mapfile.SyncNever, 100, 64 << 20},
+		{mapfile.SyncNever, 100, 32 << 20},
 		{mapfile.SyncNever, 100, 1 << 20},
 		{mapfile.SyncNever, 4000, 3 << 20},
 		{mapfile.SyncAlways, 4000, 6 << 20}, // (smaller values take too many syncs)
@@ -71,6 +71,7 @@ func TestMaxSize(t *testing.T) {
 	for _, row := range rows {
 		mode, size := row.mode, row.size
 		t.Run(fmt.Sprintf("%v, values of %d bytes, %d MiB", mode, size, row.limit>>20), func(t *testing.T) {
+			t.Parallel()
 			o := &mapfile.Options{Sync: mode, MaxSize: row.limit}
 			db := openTest(t, newPath(t), o)
 			n, err := fillUp(db, size)
