@@ -297,7 +297,7 @@ func (c *compaction) move() error {
 			Previous: m.old.Position, Flags: tail.FlagMoved, Extra: m.old.Visible(),
 		}
 		if m.old.Kind == tail.KindDelete && db.droppable(c.g, m.old.Visible()) {
-			b.record.Kind, b.record.Flags, b.record.Extra = tail.KindDrop, 0, 0
+			b.record.Kind = tail.KindDrop // which tells of the tombstone's sequence, too: history begins behind it
 		}
 		if sabotage.Is(sabotage.MovedWithoutSequence) {
 			b.record.Flags, b.record.Extra = 0, 0
@@ -338,6 +338,7 @@ func (c *compaction) slot(m *movedRecord) error {
 	s.Tail.AddLive(m.old.Position, -int64(m.old.Size()))
 	if m.record.Kind == tail.KindDrop {
 		s.Tombstones--
+		s.Dropped(&m.record)
 		return s.Index.Drop()
 	}
 	s.Tail.AddLive(m.record.Position, int64(m.record.Size()))

@@ -144,7 +144,7 @@ func (o *occurrences) record(r *tail.Record) {
 	o.note(occOverwrite, occHeldOver, put && r.Flags&tail.FlagNew == 0)
 	o.note(occDelete, "", r.Kind == tail.KindDelete && r.Flags&tail.FlagMoved == 0)
 	o.note(occMulti, "", put && r.Flags&tail.FlagFirst != 0 && r.Flags&tail.FlagLast == 0)
-	o.note(occMoved, "", r.Flags&tail.FlagMoved != 0)
+	o.note(occMoved, "", r.Flags&tail.FlagMoved != 0 && r.Kind != tail.KindDrop)
 	o.note(occRetire, occHeldMoved, r.Kind == tail.KindRetire)
 	o.note(occDrop, "", r.Kind == tail.KindDrop)
 	o.note(occLink, "", r.Kind == tail.KindLink)

@@ -84,10 +84,11 @@ type crashRun struct {
 	db     *DB
 	held   *Tx // a snapshot, and what it must show
 	shown  kv
-	states []kv // after each commit, the running one included
-	before int  // index of the last state before the operation
-	acked  int  // index of the last state known to be durable
-	broken bool // a sync was made to fail: operations may
+	states []kv           // after each commit, the running one included
+	at     map[int]uint64 // sequence of the map in a state, by its index
+	before int            // index of the last state before the operation
+	acked  int            // index of the last state known to be durable
+	broken bool           // a sync was made to fail: operations may
 	trail  []string
 	seen   map[uint64]int32 // images, and which state they led to
 	occurs occurrences
@@ -101,7 +102,7 @@ type crashRun struct {
 func newCrashRun(h crashHistory, s *crashSearch) *crashRun {
 	return &crashRun{
 		crashHistory: h, search: s, r: rand.New(rand.NewPCG(h.seed, 1)), disk: simdisk.New(crashDisk), states: []kv{{}},
-		seen: map[uint64]int32{}, occurs: newOccurrences(),
+		seen: map[uint64]int32{}, at: map[int]uint64{}, occurs: newOccurrences(),
 	}
 }
 
@@ -156,6 +157,7 @@ func (c *crashRun) run() {
 		} else if i < len(c.ops) {
 			c.op(c.ops[i])
 		}
+		c.remember()
 		c.observe()
 	}
 	c.release()

@@ -36,12 +36,13 @@ const (
 
 // crashSearch runs histories on all processors until enough images were looked at.
 type crashSearch struct {
-	level  string
-	seed   uint64 // of the first random history
-	target int64
-	stop   atomic.Bool // something failed
-	images atomic.Int64
-	depths [crashDepth + 1]atomic.Int64 // images by number of cuts in recovery before them
+	level            string
+	seed             uint64 // of the first random history
+	target           int64
+	stop             atomic.Bool // something failed
+	images           atomic.Int64
+	gone, increments atomic.Int64                 // answers of BackupSince behind a crash
+	depths           [crashDepth + 1]atomic.Int64 // images by number of cuts in recovery before them
 
 	mu      sync.Mutex // protects what follows
 	saved   crashSaved
@@ -78,6 +79,11 @@ func TestCrash(t *testing.T) {
 	s.run()
 	require.NoError(t, s.failure)
 	d, n := time.Since(begin), s.images.Load()-before
+	if n >= 10000 {
+		require.NotZero(t, s.gone.Load())
+		require.Greater(t, s.increments.Load(), n/10)
+	}
+	t.Logf("backups behind a crash: %d increments, history gone %d times", s.increments.Load(), s.gone.Load())
 	t.Logf("%d distinct images of %d histories in %v: %.0f a second; cut again in recovery once %d, twice %d, three times %d; %d in all",
 		n, s.begun, d.Round(time.Millisecond), float64(n)/d.Seconds(), s.depths[1].Load(), s.depths[2].Load(), s.depths[3].Load(), s.images.Load())
 }

@@ -115,6 +115,9 @@ func (c *crashRun) verify(img *simdisk.Disk, depth int, hash uint64) (at int) {
 		c.fail("%s: a check found %d keys, there are %d", c.point, keys, len(got))
 	}
 	c.check(db, "opened")
+	if hash%4 == 0 { // kills, too
+		c.backUp(db, at, hash/4+uint64(c.images))
+	}
 	model := maps.Clone(c.states[at])
 	c.goOn(db, model, uint64(at))
 	c.check(db, "20 operations on")

@@ -44,6 +44,12 @@ var (
 	ErrTooManyWrites = errs.ErrTooManyWrites
 	// ErrToken: the bytes are no token of a scan.
 	ErrToken = errs.ErrToken
+	// ErrHistoryGone: BackupSince cannot tell all that has changed since the sequence: a tombstone that is newer was dropped, or a part of
+	// the log was lost, or the map has not come to that sequence, or so many lives ago that it is forgotten. A whole Backup is needed.
+	ErrHistoryGone = errs.ErrHistoryGone
+	// ErrBackup: what Restore or VerifyBackup reads is no backup, is damaged or cut short, or is an increment that does not go on
+	// from what comes before it. The message tells the stream, from 1, and the byte.
+	ErrBackup = errs.ErrBackup
 	// ErrHashExhausted: more keys than a bucket holds agree in 36 bits of two hashes, one of them keyed: does not happen by chance or attack.
 	ErrHashExhausted = errs.ErrHashExhausted
 )

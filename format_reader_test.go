@@ -1,7 +1,6 @@
 package mapfile
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -24,6 +23,9 @@ type docReader struct {
 	bucket, slot, segment, entry, record layout
 
 	m        []byte // the newer meta page
+	floor    uint64
+	cleared  uint64
+	lives    [][]byte
 	segments [][]byte
 	free     map[uint64]bool
 	retired  map[uint64]bool
@@ -84,7 +86,7 @@ func (r *docReader) images() {
 	n := binary.LittleEndian.Uint64(rest)
 	end := 8 + n*r.entry.size()
 	require.Zero(t, uint64(len(b))%r.pages["pager.PageSize"], "the images are whole pages")
-	require.Empty(t, bytes.Trim(rest[end:], "\x00"), "zeros fill the last page")
+	r.historyOf(rest[end:])
 	for at := uint64(8); at < end; at += r.entry.size() {
 		e := rest[at : at+r.entry.size()]
 		r.entry.zeros(t, e)

@@ -285,6 +285,7 @@ func TestFormatConstants(t *testing.T) {
 	for _, tables := range []struct{ section, head string }{
 		{"Constants", "constant"}, {"Index page header", "page type"}, {"Bucket page", "slot word"},
 		{"Images", "class of a unit"}, {"Images", "kind of a retired run"}, {"Record", "kind"}, {"Record", "flag"},
+		{"Backup stream", "kind of a frame"}, {"Backup stream", "kind of an entry"},
 	} {
 		table := formatTable(t, tables.section, tables.head)
 		require.NotEmpty(t, table.rows)

@@ -56,8 +56,11 @@ type walker struct {
 	touched      uint64 // keeps the compiler from leaving out loads that only warm the cache
 }
 
-// entry is a key and value in the walker's buffer.
-type entry struct{ at, key, value int }
+// entry is a key and value in the walker's buffer, or a key that was deleted.
+type entry struct {
+	at, key, value int
+	deleted        bool
+}
 
 // walk shows what a source gives. It answers false if the loop ended early.
 func (w *walker) walk(from source, yield func(key, value []byte) bool) bool {
@@ -97,7 +100,7 @@ func (w *walker) own(key []byte) bool { return w.writes > 0 && w.tx.set.asOf(key
 
 // take copies the entry of a record.
 func (w *walker) take(at *snapshot, r *tail.Record) error {
-	e := entry{at: len(w.buf)}
+	e := entry{at: len(w.buf), deleted: r.Kind == tail.KindDelete}
 	if w.keys {
 		w.buf = append(w.buf, r.Key...)
 		e.key = len(r.Key)

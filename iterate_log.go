@@ -21,7 +21,13 @@ import (
 // Nearly always the slot leads to the record itself, or to one that was appended up to the snapshot as well, and then neither key
 // nor version is looked at. At the end the number of keys at the snapshot, which is known, must have been seen: so damage
 // of a record that nobody needs does no harm, and of one that is needed is found.
+//
+// With changes it visits what has changed since an earlier sequence: of each key whose newest version is newer that version, a tombstone, too.
+// How many these are is not known, so a place where no record can be read is damage.
 type logOrder struct {
+	changes bool
+	since   uint64 // with changes: the sequence that is known
+
 	parts   []logPart
 	begun   bool
 	part    int    // being read
@@ -68,7 +74,8 @@ func (l *logOrder) begin(at *snapshot, tx *Tx) {
 		p := &l.parts[k]
 		// A segment ends in the commit in which the next begins.
 		p.old = at.sequence == everything || i+1 < len(order) && l.parts[order[i+1]].FirstSeq <= at.sequence
-		if p.FirstLSN >= tx.logEnd {
+		known := l.changes && i+1 < len(order) && l.parts[order[i+1]].FirstSeq <= l.since // nothing in it is newer
+		if p.FirstLSN >= tx.logEnd || known {
 			p.to = 0
 		} else {
 			p.to = min(p.to, p.Base()+tx.logEnd-p.FirstLSN)
@@ -119,7 +126,7 @@ func (l *logOrder) fill(at *snapshot, w *walker) (more bool, err error) {
 		for l.at < l.n && !w.full() {
 			r := &l.group[l.at].r
 			l.at++
-			if r.Kind != tail.KindPut || w.own(r.Key) {
+			if r.Kind == 0 || w.own(r.Key) {
 				continue // judged not to count, or shown with the writes
 			}
 			if err := w.take(at, r); err != nil {
@@ -150,11 +157,19 @@ func (l *logOrder) gather(at *snapshot) bool {
 		switch {
 		case g.r.Kind == tail.KindLink:
 			l.enter(at, l.part+1)
-		case g.r.Kind == tail.KindPut && g.r.Sequence <= at.sequence:
+		case l.wants(&g.r) && g.r.Sequence <= at.sequence:
 			l.n++
 		}
 	}
 	return l.n > 0
+}
+
+// wants reports whether the walk shows such a record, if it counts.
+func (l *logOrder) wants(r *tail.Record) bool {
+	if l.changes {
+		return (r.Kind == tail.KindPut || r.Kind == tail.KindDelete) && r.Visible() > l.since
+	}
+	return r.Kind == tail.KindPut
 }
 
 // read reads a record's header, in the window if there is one. more is false where the window moves on, and the group is to be judged before.
@@ -298,6 +313,9 @@ func (l *logOrder) firstUpTo(at *snapshot, g *logRecord) (uint64, error) {
 
 // complete makes sure that each key was met.
 func (l *logOrder) complete(at *snapshot, tx *Tx) error {
+	if l.changes {
+		return l.rotten
+	}
 	if l.counted == tx.keys {
 		return nil
 	}

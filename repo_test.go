@@ -28,13 +28,14 @@ const module = "github.com/mapfile-db/mapfile"
 
 // arrows are the packages of the root module and what each may import of the others.
 var arrows = map[string][]string{
-	".":                 {"recovery", "index", "freelist", "tail", "pager", "internal/errs", "internal/debug", "internal/sabotage"},
+	".":                 {"recovery", "index", "freelist", "tail", "pager", "internal/backup", "internal/errs", "internal/debug", "internal/sabotage"},
 	"recovery":          {"index", "freelist", "tail", "pager", "internal/errs", "internal/debug", "internal/sabotage"},
 	"index":             {"pager", "internal/errs", "internal/debug", "internal/sabotage"},
 	"freelist":          {"pager", "internal/errs", "internal/debug", "internal/sabotage"},
 	"tail":              {"pager", "internal/errs", "internal/debug", "internal/sabotage"},
 	"pager":             {"internal/errs", "internal/debug", "internal/sabotage"},
 	"internal/simdisk":  {"pager", "internal/errs"}, // for tests: a medium behind the seam
+	"internal/backup":   {"internal/errs"},
 	"internal/errs":     {},
 	"internal/debug":    {},
 	"internal/sabotage": {},

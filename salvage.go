@@ -183,16 +183,15 @@ func (s *salvager) make(dst string) (err error) {
 	if err = errors.Join(err, s.work.Close()); err != nil {
 		return err
 	}
-	return s.name(dst)
+	return errs.At(dst, "salvage into", nameNew(filepath.Join(s.dir, "new"), dst))
 }
 
 func (s *salvager) open(name string) (*DB, error) {
 	return Open(filepath.Join(s.dir, name), &Options{Sync: SyncNever, AllowNetwork: s.o.AllowNetwork})
 }
 
-// name gives the new map its name, which nothing must have, and makes it durable.
-func (s *salvager) name(dst string) error {
-	made := filepath.Join(s.dir, "new")
+// nameNew gives a file that was made its name, which nothing must have, and makes it durable.
+func nameNew(made, dst string) error {
 	err := os.Link(made, dst) // unlike a rename it takes nobody's place
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		if _, there := os.Lstat(dst); errors.Is(there, fs.ErrNotExist) { // a file system without links
@@ -202,7 +201,7 @@ func (s *salvager) name(dst string) error {
 	if err == nil {
 		err = pager.OS().SyncDir(dst)
 	}
-	return errs.At(dst, "salvage into", err)
+	return err
 }
 
 // A keyPlace is the value of the work map: where the newest record of a key lies, where the newest good one before it if it is

@@ -1,6 +1,7 @@
 package mapfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -8,7 +9,7 @@ import (
 	"github.com/mapfile-db/mapfile/tail"
 )
 
-// Commits of a salvage have so many records or bytes at most, or one record.
+// Commits of a salvage, or a restore, have so many records or bytes at most, or one record.
 const (
 	salvageRecords = 1000
 	salvageBytes   = 8 << 20
@@ -16,6 +17,7 @@ const (
 
 // writes collects writes to a map and commits them in groups. Keys and values are copied.
 type writes struct {
+	ctx   context.Context
 	db    *DB
 	tx    *Tx
 	n     int
@@ -23,10 +25,10 @@ type writes struct {
 }
 
 // begin gives the running transaction.
-func (w *writes) begin(s *salvager) (*Tx, error) {
+func (w *writes) begin() (*Tx, error) {
 	var err error
 	if w.tx == nil {
-		w.tx, err = w.db.BeginTx(s.ctx, nil)
+		w.tx, err = w.db.BeginTx(w.ctx, nil)
 	}
 	return w.tx, err
 }
@@ -55,11 +57,11 @@ func (w *writes) end(err error) error {
 
 // find fills the work map: the last record of a key in the log is its newest, of those whose key can be read.
 func (s *salvager) find() error {
-	w := &writes{db: s.work}
+	w := &writes{ctx: s.ctx, db: s.work}
 	watch := s.watch("finding the newest records")
 	return w.end(s.from.Each(s.ctx, &s.from.Lost, func(r *tail.Record, doubt bool) error {
 		watch(r)
-		tx, err := w.begin(s)
+		tx, err := w.begin()
 		if err != nil {
 			return err
 		}
@@ -110,7 +112,7 @@ func (s *salvager) note(tx *Tx, r *tail.Record, doubt bool) error {
 
 // copy writes the newest record of each key into the new map, in the order of the log.
 func (s *salvager) copy() error {
-	w := &writes{db: s.into}
+	w := &writes{ctx: s.ctx, db: s.into}
 	watch := s.watch("copying")
 	return w.end(s.from.Each(s.ctx, nil, func(r *tail.Record, _ bool) error {
 		watch(r)
@@ -128,7 +130,7 @@ func (s *salvager) copy() error {
 			return nil
 		}
 		s.value = value
-		tx, err := w.begin(s)
+		tx, err := w.begin()
 		if err != nil {
 			return err
 		}

@@ -108,10 +108,10 @@ func (p *Pager) SyncName() error {
 	return err
 }
 
-// SyncFile makes the whole file durable, on the checkpoint's description.
+// SyncFile makes the whole file durable, on the checkpoint's description; on its own where the file was opened read-only.
 func (p *Pager) SyncFile() error {
 	f := p.checkpoint
-	if sabotage.Is(sabotage.SharedDescription) {
+	if f == nil || sabotage.Is(sabotage.SharedDescription) {
 		f = p.file
 	}
 	return f.Sync()

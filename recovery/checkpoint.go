@@ -55,7 +55,7 @@ func (s *State) Seal() *Checkpoint {
 		s.Index.Epoch = was
 	}
 	s.growMu.Lock() // no unit is on its way from the dry ones to the free space
-	c := &Checkpoint{s: s, images: &images{free: s.Free.Snapshot(), segments: s.Tail.Entries()}, dry: slices.Clone(s.dry)}
+	c := &Checkpoint{s: s, images: &images{free: s.Free.Snapshot(), segments: s.Tail.Entries(), history: s.history.image()}, dry: slices.Clone(s.dry)}
 	s.growMu.Unlock()
 	m := s.meta
 	m.Number++
@@ -87,7 +87,7 @@ func (c *Checkpoint) Store() error {
 		s.Index.StoreSums(u.pages, u.epoch)
 	}
 	if sabotage.Is(sabotage.ImagesOfPresent) {
-		c.images = &images{free: s.Free.Snapshot(), segments: s.Tail.Entries()}
+		c.images = &images{free: s.Free.Snapshot(), segments: s.Tail.Entries(), history: s.history.image()}
 	}
 	for _, r := range c.dry {
 		c.images.free.MarkFree(r)
@@ -228,12 +228,15 @@ func (s *State) BeginLife() error {
 		}
 		return s.P.Fail(err)
 	}
+	_, first := s.Tail.Position()
+	forget := s.history.begin(s.Tail.Sequence+1, first.Salt)
 	c := s.Seal()
 	if err := c.Store(); err != nil {
 		if !errors.Is(err, errs.ErrFull) {
 			return s.P.Fail(err)
 		}
 		c.Abandon() // nothing durable knows of the segment
+		forget()
 		g := s.Tail.Unbegin()
 		s.Free.Free(freelist.Run{Start: g.Start, Pages: g.Pages})
 		return err

@@ -12,6 +12,7 @@ type cleared struct {
 	sequence   uint64    // of the CLEAR
 	root       pager.Ref // of the index before it
 	generation uint64    // when it came
+	last       uint64    // sequence of the CLEAR before it, 0 if there was none
 	before     *cleared
 }
 
@@ -20,7 +21,7 @@ func (c *cleared) since(generation uint64) *cleared {
 	if c == nil || c.generation < generation {
 		return nil
 	}
-	return &cleared{c.sequence, c.root, c.generation, c.before.since(generation)}
+	return &cleared{c.sequence, c.root, c.generation, c.last, c.before.since(generation)}
 }
 
 // RootAt is the root of the index for who sees the commits up to a sequence, which was loaded before.
@@ -44,7 +45,9 @@ func (s *State) Clear() error {
 	if err != nil {
 		return err
 	}
-	s.cleared.Store(&cleared{s.Tail.Sequence, old, s.Generation.Load(), s.cleared.Load().since(min(s.OldestPin(), s.Generation.Load()))})
+	before := s.cleared.Load().since(min(s.OldestPin(), s.Generation.Load()))
+	s.cleared.Store(&cleared{s.Tail.Sequence, old, s.Generation.Load(), s.history.cleared.Load(), before})
+	s.history.cleared.Store(s.Tail.Sequence) // behind the list, which tells older readers of those before
 	_, current := s.Tail.Position()
 	for _, g := range s.Tail.Segments() {
 		if g != current {
@@ -81,6 +84,7 @@ func (s *State) applyClear(w *tail.Walk, r *tail.Record) error {
 	}
 	s.dropSegmentsBefore(w, r)
 	s.emptied()
+	s.history.cleared.Store(r.Sequence)
 	if s.P.ReadOnly() {
 		return nil // the old index stays as it is in the file
 	}

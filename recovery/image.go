@@ -13,19 +13,20 @@ import (
 	"github.com/mapfile-db/mapfile/tail"
 )
 
-// The images of free space and segment table lie behind one another in one run of
+// The images of free space, segment table and history lie behind one another in one run of
 // pages, with the common header of index pages before them and one sum over all.
 
-// images is the content of both.
+// images is the content of all.
 type images struct {
 	free     *freelist.Image
 	segments []tail.Entry
+	history  historyImage
 	flips    []pager.Flip // a bit that had to be taken back, in the file it is still wrong
 }
 
 // pagesNeeded is the number of pages that the images take, at most.
 func (im *images) pagesNeeded() uint32 {
-	n := index.HeaderBytes + im.free.MaxSize() + tail.EntriesSize(len(im.segments))
+	n := index.HeaderBytes + im.free.MaxSize() + tail.EntriesSize(len(im.segments)) + im.history.size()
 	return uint32((n + pager.PageSize - 1) / pager.PageSize)
 }
 
@@ -36,6 +37,7 @@ func (im *images) encode(page pager.PageNo, n, epoch uint32, fileSalt uint64) []
 	index.SetHeader(b, index.TypeImage, page, epoch)
 	b = im.free.AppendTo(b)
 	b = tail.AppendEntries(b, im.segments)
+	b = im.history.appendTo(b)
 	b = b[:cap(b)]
 	binary.LittleEndian.PutUint64(b[index.OffLength:], uint64(len(b)))
 	binary.LittleEndian.PutUint64(b, index.Sum(b, fileSalt, page, epoch))
@@ -104,5 +106,9 @@ func readImages(f pager.File, m *pager.Meta) (*images, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &images{free, segments, flips}, nil
+	history, err := readHistory(rest[tail.EntriesSize(len(segments)):])
+	if err != nil {
+		return nil, err
+	}
+	return &images{free, segments, history, flips}, nil
 }

@@ -244,6 +244,7 @@ func openState(o *Options, f *pager.Opened) (*State, error) {
 	s.OldestPin = func() uint64 { return ^uint64(0) }
 	s.Generation.Store(1)
 	t.Load(im.segments)
+	s.history.load(im.history, m.Sequence)
 	t.UUID, t.Life, t.ByWrite, t.Padded, t.Random = m.UUID, m.Life, o.ByWrite, o.Padded, o.Random
 	t.LSN, t.Sequence = m.LSN, m.Sequence
 	t.Allocate = s.allocSegment

@@ -169,6 +169,22 @@ func (r *Raw) Images(m *pager.Meta) (free *freelist.Image, segments []tail.Entry
 	return im.free, im.segments, nil
 }
 
+// History is what the images that a meta page names tell of how far back the log can tell what has changed.
+type History struct {
+	Floor   uint64 // below this sequence it cannot
+	Cleared uint64 // sequence of the last Clear, 0 if there was none
+	Lives   int    // that are remembered
+}
+
+// History reads the history in the images that a meta page names. The error is the reason why they do not hold.
+func (r *Raw) History(m *pager.Meta) (h History, err error) {
+	im, err := readImages(r.File, m)
+	if err != nil {
+		return h, err
+	}
+	return History{im.history.floor, im.history.cleared, len(im.history.lives)}, nil
+}
+
 // RootHolds says why the root page that a meta page names does not hold, nil if it does.
 func (r *Raw) RootHolds(m *pager.Meta) error { return checkRoot(r.File, m) }
 

@@ -145,6 +145,7 @@ func (b *rebuild) build() error {
 		return err
 	}
 	s.Keys, s.Tombstones = 0, 0
+	s.history.cleared.Store(max(s.history.cleared.Load(), b.cleared))
 	s.Tail.ClearLive()
 	err := b.scan(b.gather, func(*tail.Segment, uint64, uint64) error { return nil })
 	if err == nil {

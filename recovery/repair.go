@@ -92,6 +92,7 @@ func (s *State) setKey(r *tail.Record, old uint64, found, was bool) error {
 		s.Tail.AddLive(old, -size)
 	}
 	if r.Kind == tail.KindDrop {
+		s.Dropped(r)
 		if !found {
 			return nil
 		}

@@ -69,6 +69,9 @@ func (s *State) recover(o *Options) error {
 	if err != nil {
 		return err
 	}
+	if len(w.Gaps)+len(b.pads) > 0 {
+		s.history.lost(s.Tail.Sequence, w.Mark-min(w.End.LSN, w.Mark))
+	}
 	s.SetRoot(s.Index.Root)
 	s.Published.Store(s.Tail.Sequence)
 	if o.ReadOnly && !sabotage.Is(sabotage.ReadOnlyBegins) {
@@ -241,6 +244,7 @@ func (s *State) applySlot(r *tail.Record) error {
 	}
 	if r.Kind == tail.KindDrop {
 		s.Tombstones--
+		s.Dropped(r)
 		return s.Index.Drop()
 	}
 	if err := s.Index.Set(r.Position); err != nil {

@@ -48,6 +48,7 @@ type State struct {
 	Keys       uint64
 	Tombstones uint64
 
+	history   history
 	meta      pager.Meta // the newer meta page, as loaded or last written
 	slot      int        // its place
 	older     freelist.Meta

@@ -30,6 +30,8 @@ var (
 	ErrSelfWait      = errors.New("mapfile: the call would wait for itself")
 	ErrTooManyWrites = errors.New("mapfile: too many writes in one transaction")
 	ErrToken         = errors.New("mapfile: not a token of a scan")
+	ErrHistoryGone   = errors.New("mapfile: the history behind that sequence is gone")
+	ErrBackup        = errors.New("mapfile: not a whole backup")
 	ErrHashExhausted = errors.New("mapfile: too many keys with equal hashes")
 
 	// Of the file or the disk beneath.
@@ -98,6 +100,25 @@ func At(path, what string, err error) error {
 	}
 	return &pathError{path, what, err}
 }
+
+// Within says where inside something err happened, behind the project's name; nil stays nil.
+func Within(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &within{what, err}
+}
+
+type within struct {
+	what string
+	err  error
+}
+
+func (e *within) Error() string {
+	return "mapfile: " + e.what + ": " + strings.TrimPrefix(e.err.Error(), "mapfile: ")
+}
+
+func (e *within) Unwrap() error { return e.err }
 
 // Join makes one error of a sentinel and the cause that the system gave:
 // errors.Is finds both.
