@@ -3,7 +3,7 @@
 //
 // Data goes to the command's output, talk and progress to its error output. The
 // reading verbs open the map read-only and never change a byte of it; only
-// load, import and put --create make a new file. A tree is for one run at a
+// load, import, restore and put --create make a new file. A tree is for one run at a
 // time.
 //
 // Part of mapfile's implementation, no stable API.
@@ -76,7 +76,8 @@ func newApp(opts *Options) *app {
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell on stderr what recovery does")
 	a.root.AddCommand(a.demoCmd(), a.demoChildCmd(), a.infoCmd(), a.statsCmd(), a.checkCmd(), a.recoverCmd(), a.salvageCmd(), a.diffCmd(),
 		a.pagesCmd(), a.pageCmd(), a.logCmd(), a.locateCmd(), a.surgeryCmd(), a.crashtestCmd(), a.crashtestChildCmd(),
-		a.getCmd(), a.putCmd(), a.deleteCmd(), a.keysCmd(), a.dumpCmd(), a.loadCmd(), a.importCmd(), a.versionCmd())
+		a.getCmd(), a.putCmd(), a.deleteCmd(), a.keysCmd(), a.dumpCmd(), a.loadCmd(), a.importCmd(),
+		a.backupCmd(), a.restoreCmd(), a.verifyBackupCmd(), a.compactCmd(), a.versionCmd())
 	a.finishTree(a.root)
 	return a
 }

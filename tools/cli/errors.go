@@ -13,9 +13,9 @@ import (
 // The exit codes.
 const (
 	exitGood   = 0
-	exitDiffer = 1 // no such key, or a difference
+	exitDiffer = 1 // no such key, a difference, or history that is gone
 	exitError  = 2 // usage, I/O, lock
-	exitDamage = 3 // damage, or no mapfile at all
+	exitDamage = 3 // damage, or no mapfile, or no backup, at all
 )
 
 var (
@@ -42,15 +42,15 @@ func (e *saidError) Error() string { return e.err.Error() }
 func (e *saidError) Unwrap() error { return e.err }
 
 // ExitCode is the exit code that err asks for: 0 for nil, 1 for a key that is
-// not there or a difference found, 3 for damage or a file that is no mapfile,
+// not there, a difference found or history that is gone, 3 for damage or a file that is no mapfile or no backup,
 // and 2 for everything else.
 func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitGood
-	case errors.Is(err, mapfile.ErrCorrupt), errors.Is(err, mapfile.ErrNotMapfile):
+	case errors.Is(err, mapfile.ErrCorrupt), errors.Is(err, mapfile.ErrNotMapfile), errors.Is(err, mapfile.ErrBackup):
 		return exitDamage
-	case errors.Is(err, mapfile.ErrNotFound), errors.Is(err, errDiffers):
+	case errors.Is(err, mapfile.ErrNotFound), errors.Is(err, mapfile.ErrHistoryGone), errors.Is(err, errDiffers):
 		return exitDiffer
 	default:
 		return exitError

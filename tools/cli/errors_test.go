@@ -24,6 +24,8 @@ func TestExitCode(t *testing.T) {
 		{"I/O", fs.ErrPermission, 2},
 		{"later version", mapfile.ErrVersion, 2},
 		{"full", mapfile.ErrFull, 2},
+		{"history gone", mapfile.ErrHistoryGone, 1},
+		{"no backup", mapfile.ErrBackup, 3},
 		{"damage", &mapfile.CorruptError{Path: "m", Reason: "r"}, 3},
 		{"no mapfile", mapfile.ErrNotMapfile, 3},
 	}
@@ -58,6 +60,7 @@ func TestNextCommand(t *testing.T) {
 		{"locked", "get", "m", mapfile.ErrLocked, "mapfile info m"},
 		{"replaced", "put", "m", mapfile.ErrReplaced, "ls -li m"},
 		{"full", "put", "m", mapfile.ErrFull, "df -h m"},
+		{"history gone", "backup", "m", mapfile.ErrHistoryGone, "mapfile backup m -o m.backup"},
 		{"check: one bit", "check", "m", found(true, mapfile.Finding{Structure: "records", Flipped: true}), "mapfile recover --mend m"},
 		{"check: a copy of a header", "check", "m", found(true, mapfile.Finding{Structure: "segment table", Copy: true}, mapfile.Finding{Structure: "buckets", Flipped: true}), "mapfile recover --mend m"},
 		{"check: both copies of a header", "check", "m", found(true, mapfile.Finding{Structure: "segment table"}), "mapfile salvage m -o m.salvaged"},

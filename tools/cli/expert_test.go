@@ -18,7 +18,7 @@ import (
 // reading are the verbs that look at FILE and never change it, as they are called on a fixture.
 var reading = map[string][]string{
 	"info": {"info", "FILE"}, "stats": {"stats", "FILE"}, "check": {"check", "FILE"}, "check-quick": {"check", "--quick", "FILE"},
-	"recover-dry-run": {"recover", "--dry-run", "FILE"}, "get": {"get", "FILE", "key 2"}, "keys": {"keys", "FILE"}, "dump": {"dump", "FILE"},
+	"recover-dry-run": {"recover", "--dry-run", "FILE"}, "get": {"get", "FILE", "key 2"}, "keys": {"keys", "FILE"}, "dump": {"dump", "FILE"}, "backup": {"backup", "FILE"},
 	"pages": {"pages", "FILE"}, "log": {"log", "FILE"}, "log-all": {"log", "--all", "--limit", "50", "FILE"}, "log-from": {"log", "--from", "3000", "--hex", "FILE"},
 	"locate": {"locate", "FILE", "key 2"}, "locate-deleted": {"locate", "FILE", "key 7"}, "locate-none": {"locate", "FILE", "no such key"},
 	"meta-show": {"surgery", "meta", "show", "FILE"}, "meta-validate": {"surgery", "meta", "validate", "FILE"},

@@ -127,6 +127,11 @@ func (m *rawMap) imageContent(r *pageReport, meta *pager.Meta) {
 		r.field(fmt.Sprintf("segment at page %d", e.Start),
 			fmt.Sprintf("%d pages, life %d, first LSN %d, sequences %d to %d, %d bytes used, %d live", e.Pages, e.Life, e.FirstLSN, e.FirstSeq, e.LastSeq, e.Used, e.Live))
 	}
+	if h, err := m.History(meta); err == nil {
+		r.field("history floor", h.Floor)
+		r.field("history cleared", h.Cleared)
+		r.field("lives", h.Lives)
+	}
 }
 
 // segmentHeader decodes the header of a segment.

@@ -42,6 +42,8 @@ var remedies = []remedy{
 	{"ErrLocked: in use by another opener", "mapfile info FILE", isError(mapfile.ErrLocked)},
 	{"ErrReplaced: the file was replaced or cut under the map", "ls -li FILE", isError(mapfile.ErrReplaced)},
 	{"ErrFull: no room left", "df -h FILE", isError(mapfile.ErrFull)},
+	{"backup --since: ErrHistoryGone, what has changed cannot be told any more", "mapfile backup FILE -o FILE.backup", isError(mapfile.ErrHistoryGone)},
+	{"restore: ErrBackup, damaged, cut short, or in a wrong order", "mapfile verify-backup FILE", isError(mapfile.ErrBackup)},
 	{"stats: the counts differ from the walk", "mapfile check FILE", func(cmd *cobra.Command, err error) bool {
 		return errors.Is(err, errDiffers) && cmd.Name() == "stats"
 	}},

@@ -231,7 +231,7 @@ func TestReadingVerbsAreAllTried(t *testing.T) {
 		require.NoError(t, err)
 		tried[cmd.CommandPath()] = true
 	}
-	others := []string{"put", "delete", "load", "import", "demo", "demo-child", "crashtest", "crashtest-child", "version", "fallback", "help", "completion", "salvage", "diff"}
+	others := []string{"put", "delete", "load", "import", "demo", "demo-child", "crashtest", "crashtest-child", "version", "fallback", "help", "completion", "salvage", "diff", "restore", "verify-backup", "compact"}
 	for _, cmd := range testApp().root.Commands() {
 		require.True(t, tried[cmd.CommandPath()] || cmd.HasSubCommands() || slices.Contains(others, cmd.Name()), "%s is not tried", cmd.CommandPath())
 	}
