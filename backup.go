@@ -64,7 +64,7 @@ func (db *DB) settleBackup(tx *Tx) error {
 		if db.s.Report.Records == 0 {
 			return nil
 		}
-		return db.s.P.SyncFile() // a process that was killed left it in the cache
+		return db.s.P.SyncReadOnly() // a process that was killed left it in the cache
 	})
 }
 

@@ -108,14 +108,17 @@ func (p *Pager) SyncName() error {
 	return err
 }
 
-// SyncFile makes the whole file durable, on the checkpoint's description; on its own where the file was opened read-only.
+// SyncFile makes the whole file durable, on the checkpoint's description.
 func (p *Pager) SyncFile() error {
 	f := p.checkpoint
-	if f == nil || sabotage.Is(sabotage.SharedDescription) {
+	if sabotage.Is(sabotage.SharedDescription) {
 		f = p.file
 	}
 	return f.Sync()
 }
+
+// SyncReadOnly makes durable what stands in the cache of a file that was opened read-only: another process wrote it.
+func (p *Pager) SyncReadOnly() error { return p.file.Sync() }
 
 // WriteMeta writes a meta page and makes it durable, on the checkpoint's description.
 func (p *Pager) WriteMeta(which int, m *Meta) error {
