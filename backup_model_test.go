@@ -83,7 +83,7 @@ type backupModel struct {
 // backup leads to is what the map holds, or the history is said to be gone. Then each is restored.
 func TestBackupModel(t *testing.T) {
 	var gone, increments, cuts int
-	for seed := range uint64(12) {
+	for seed := range uint64(7) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { // go test -run 'TestBackupModel/seed_N' .
 			m := &backupModel{t: t, r: rand.New(rand.NewPCG(seed, 21)), seed: seed, states: []kv{{}}}
 			m.on(simdisk.New(2 << 20))
@@ -99,8 +99,8 @@ func TestBackupModel(t *testing.T) {
 			gone, increments, cuts = gone+m.gone, increments+m.increments, cuts+m.cuts
 		})
 	}
-	require.Greater(t, increments, 200)
-	require.Greater(t, gone, 20)
+	require.Greater(t, increments, 150)
+	require.Greater(t, gone, 10)
 	require.Greater(t, cuts, 20)
 }
 
