@@ -14,8 +14,12 @@ import (
 // disk it is off, and tests step it by hand.
 type background struct {
 	enabled    bool
+	every      time.Duration // between two looks of upkeep
 	started    atomic.Bool
 	checkpoint chan struct{}
+	commits    chan struct{} // the first one behind a rest
+	awake      atomic.Bool   // upkeep looks around every second
+	grown      chan struct{} // the log, by some segments
 	growth     chan struct{}
 	sync       chan struct{} // a transaction asked for SyncInterval in a map of another mode
 	cancel     context.CancelFunc
@@ -30,11 +34,13 @@ func (b *background) start(db *DB) {
 		return
 	}
 	b.checkpoint = make(chan struct{}, 1)
+	b.commits = make(chan struct{}, 1)
+	b.grown = make(chan struct{}, 1)
 	b.growth = make(chan struct{}, 1)
 	b.sync = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
-	b.done.Go(func() { b.checkpoints(ctx, db) })
+	b.done.Go(newUpkeep(ctx, db).run)
 	b.done.Go(func() { b.grow(ctx, db) })
 	if db.opts.Sync == SyncInterval {
 		b.done.Go(func() { b.syncs(ctx, db) })
@@ -97,6 +103,27 @@ func (b *background) wantCheckpoint() {
 	}
 }
 
+// committed wakes upkeep, if it rests.
+func (b *background) committed() {
+	if b.started.Load() && !b.awake.Load() {
+		b.awake.Store(true)
+		select {
+		case b.commits <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// logGrown wakes upkeep between two of its looks: garbage grows fast.
+func (b *background) logGrown() {
+	if b.started.Load() {
+		select {
+		case b.grown <- struct{}{}:
+		default:
+		}
+	}
+}
+
 func (b *background) wantGrowth() {
 	if b.started.Load() {
 		select {
@@ -113,33 +140,6 @@ func (b *background) wantSync() {
 		default:
 		}
 	}
-}
-
-// checkpoints makes one whenever it is asked for.
-func (b *background) checkpoints(ctx context.Context, db *DB) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-b.checkpoint:
-		}
-		if err := db.guarded(func() error { return db.maintain(ctx) }); err != nil && ctx.Err() == nil {
-			db.log.Error("mapfile: a background checkpoint or compaction failed", "error", err)
-		}
-	}
-}
-
-// maintain makes a checkpoint, and compacts when garbage has outgrown its share.
-func (db *DB) maintain(ctx context.Context) error {
-	db.checkpointMu.Lock()
-	defer db.checkpointMu.Unlock()
-	if !db.checkpointDue() {
-		return nil // asked for again while the last one had not sealed yet
-	}
-	if err := db.checkpointLocked(false); err != nil {
-		return err
-	}
-	return db.compact(ctx, garbagePercent, 0)
 }
 
 // checkpointDue reports whether the log since the last seal has passed its bound.

@@ -19,12 +19,11 @@ import (
 // Its bytes are free when the checkpoints, and the readers, that may need them are gone.
 // Every change of a slot it makes is a record of the log, like a writer's (I2).
 const (
-	garbagePercent = 40        // of the log: above it the background worker compacts
-	stepRecords    = 64        // most records moved while the turn is held
-	paddedRecords  = 256       // the same where each commit is padded: else the padding would outweigh what is moved
-	paddedLeast    = 32        // and the fewest, where there is hardly room
-	stepBytes      = 128 << 10 // and most bytes read
-	enoughUnits    = 4         // free units with which a writer that found no room is content
+	stepRecords   = 64        // most records moved while the turn is held
+	paddedRecords = 256       // the same where each commit is padded: else the padding would outweigh what is moved
+	paddedLeast   = 32        // and the fewest, where there is hardly room
+	stepBytes     = 128 << 10 // and most bytes read
+	enoughUnits   = 4         // free units with which a writer that found no room is content
 )
 
 // Compact moves what is alive out of every segment that holds garbage, and makes the checkpoints that free
@@ -108,17 +107,17 @@ func (db *DB) emptiest(skip map[uint64]bool, began uint64, percent int, pressed 
 	_, current := db.s.Tail.Position()
 	var used, garbage uint64
 	share := 1.0
-	for _, g := range db.s.Tail.Segments() {
+	db.s.Tail.Each(func(g *tail.Segment) {
 		if g == current {
-			continue
+			return
 		}
 		size := g.Used - tail.SegmentHeader
 		live := min(db.s.Tail.Live(g), size)
 		used, garbage = used+size, garbage+size-live
-		if s := float64(live) / float64(max(size, 1)); s < share && !skip[g.Salt] && g.FirstSeq <= began {
+		if s := float64(live) / float64(max(size, 1)); (s < share || ok && s == share && g.Start < best.Start) && !skip[g.Salt] && g.FirstSeq <= began {
 			best, share, ok = *g, s, true
 		}
-	}
+	})
 	most := 0.95
 	if pressed {
 		most = 0.8
@@ -129,11 +128,30 @@ func (db *DB) emptiest(skip map[uint64]bool, began uint64, percent int, pressed 
 	return best, ok
 }
 
+// first chooses the segment that comes first in the log behind an LSN, of those that began up to a sequence.
+func (db *DB) first(behind, began uint64) (best tail.Segment, ok bool) {
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	_, current := db.s.Tail.Position()
+	db.s.Tail.Each(func(g *tail.Segment) {
+		if g != current && g.FirstLSN > behind && g.FirstSeq <= began && (!ok || g.FirstLSN < best.FirstLSN) {
+			best, ok = *g, true
+		}
+	})
+	return best, ok
+}
+
 // errKept says that a segment holds something that can neither be read nor moved: it stays.
 var errKept = errors.New("the segment cannot be retired now")
 
 // compactSegment moves the live records of a segment in steps, and retires it.
 func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
+	return db.compactPaced(ctx, g, func(uint64) {})
+}
+
+// compactPaced is compactSegment that tells pace, after each step, how many bytes it has looked at. pace holds no lock but checkpointMu, and may let go
+// of that: a segment that has left the table meanwhile is errKept.
+func (db *DB) compactPaced(ctx context.Context, g *tail.Segment, pace func(looked uint64)) error {
 	c := compaction{db: db, g: g, at: g.Base() + tail.SegmentHeader, most: stepRecords, least: 1}
 	if db.opts.PadCommits {
 		c.most, c.least = paddedRecords, paddedLeast
@@ -145,9 +163,11 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
 		if db.clearing.Load() > 0 {
 			return errKept
 		}
+		from := c.at
 		var err error
 		if done, err = c.step(); err == nil {
 			released = false
+			pace(c.at - from)
 			continue
 		}
 		switch full := errors.Is(err, errs.ErrFull); {
@@ -348,7 +368,10 @@ func (c *compaction) slot(m *movedRecord) error {
 // droppable reports whether a tombstone may go: no reader is older than it, and no other segment, in
 // use or not durably gone, can hold an older record of its key that a salvage would bring back.
 func (db *DB) droppable(g *tail.Segment, visible uint64) bool {
-	if db.pins.count() > 0 || visible > db.s.Published.Load() {
+	if visible > db.s.Published.Load() {
+		return false
+	}
+	if b := db.burial; db.pins.count() > 0 && (visible > b.sequence || db.pins.oldest() < b.generation) {
 		return false
 	}
 	return db.s.OldestSequence(g) >= visible || sabotage.Is(sabotage.TombstoneDroppedEarly)

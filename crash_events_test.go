@@ -4,6 +4,7 @@ import (
 	"github.com/mapfile-db/mapfile/freelist"
 	"github.com/mapfile-db/mapfile/internal/simdisk"
 	"github.com/mapfile-db/mapfile/pager"
+	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -31,12 +32,16 @@ const (
 	occHeldMoved  = "snapshot across a compaction"
 	occHeldSplit  = "snapshot across a split"
 	occHeldOver   = "snapshot across an overwrite"
+	occPunch      = "punched unit"
+	occCut        = "cut file"
+	occHeldCut    = "snapshot across a cut"
 )
 
 // allOccurrences is what the scripted histories must show together.
 var allOccurrences = []string{
 	occCreated, occSplit, occGrowth, occReuse, occMeta0, occMeta1, occLink, occOverwrite, occDelete, occMulti, occMixed, occCheckpoint, occMoved,
 	occRetire, occDrop, occPad, occRemap, occReplay, occHeldSeal, occHeldMoved, occHeldSplit, occHeldOver,
+	occPunch, occCut, occHeldCut,
 }
 
 // occurrences counts what happens in a history, seen from the disk and, between operations, from the open map.
@@ -57,6 +62,7 @@ type looked struct {
 	held             *Tx
 	view             *pager.View
 	pages, number    uint64
+	punched          uint64 // pages put aside that are holes
 	lsn              uint64
 	buckets          uint32
 	begun            bool // the life
@@ -82,7 +88,7 @@ func (o *occurrences) event(e simdisk.Event) {
 // observe looks at the map behind an operation.
 func (c *crashRun) observe() {
 	o, s := &c.occurs, c.db.s
-	now := looked{db: c.db, held: c.held, view: s.P.View(), pages: s.P.Pages(), number: s.Meta().Number, lsn: s.Tail.LSN, buckets: s.Index.Buckets}
+	now := looked{db: c.db, held: c.held, view: s.P.View(), pages: s.P.Pages(), punched: punchedPages(s), number: s.Meta().Number, lsn: s.Tail.LSN, buckets: s.Index.Buckets}
 	_, now.begun = s.Life()
 	if o.was.db == c.db {
 		now.synced, now.unsynced = o.was.synced, o.was.unsynced
@@ -95,6 +101,16 @@ func (c *crashRun) observe() {
 	c.countRecords()
 	c.countPages()
 	o.was, o.syncs, o.metas = now, 0, [2]int{}
+}
+
+// punchedPages counts the pages that were given back and not cut off.
+func punchedPages(s *recovery.State) (n uint64) {
+	for at := uint64(s.P.Geo.UnitPages); at < s.P.Pages(); at += uint64(s.P.Geo.UnitPages) {
+		if s.P.Punched(pager.PageNo(at), 1) {
+			n += uint64(s.P.Geo.UnitPages)
+		}
+	}
+	return n
 }
 
 // note counts what occurred, and that it did while a snapshot was held.
@@ -112,6 +128,8 @@ func (o *occurrences) note(name, held string, occurred bool) {
 func (o *occurrences) compare(now *looked) {
 	o.note(occRemap, "", now.view != o.was.view)
 	o.note(occGrowth, "", now.pages > o.was.pages)
+	o.note(occCut, occHeldCut, now.pages < o.was.pages)
+	o.note(occPunch, "", now.punched > o.was.punched)
 	o.note(occSplit, occHeldSplit, now.buckets > o.was.buckets)
 	if o.was.begun { // the beginning of a life writes both meta pages too
 		o.note(occCheckpoint, occHeldSeal, now.number > o.was.number)

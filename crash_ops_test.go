@@ -25,7 +25,7 @@ var letters = func() (all [26]string) {
 //	delete K
 //	tx MODE A...    a commit of several records: K=N sets, K- deletes
 //	swap K N        put, by CompareAndSwap if the key is there, by GetOrPut if not
-//	clear, checkpoint, compact, sync, reopen
+//	clear, checkpoint, compact, give, sync, reopen
 //	hold, release   a snapshot
 func (c *crashRun) op(text string) {
 	f := strings.Fields(text)
@@ -43,6 +43,9 @@ func (c *crashRun) op(text string) {
 	case "compact":
 		c.say("compact")
 		c.must(c.db.Compact(context.Background()))
+	case "give":
+		c.say("give")
+		c.must(giveSpace(c.db))
 	case "sync":
 		c.say("sync")
 		c.must(c.db.Sync())
@@ -219,8 +222,10 @@ func (c *crashRun) random() {
 		c.tx(SyncMode(c.r.IntN(4)), c.someChanges())
 	case x < 33:
 		c.op("checkpoint")
+		c.giveSome()
 	case x < 35:
 		c.op("compact")
+		c.giveSome()
 	case x < 36:
 		c.op("sync")
 	case x < 38:
@@ -232,6 +237,30 @@ func (c *crashRun) random() {
 		c.must(c.db.Checkpoint())
 	}
 	c.checkHeld()
+}
+
+// giveSome gives space back, in some histories.
+func (c *crashRun) giveSome() {
+	if c.seed%3 == 0 {
+		c.op("give")
+	}
+}
+
+// giveSpace does all at once what the background does to give space back: it moves index pages out of sparse arenas, and keeps no free unit.
+func giveSpace(db *DB) error {
+	db.checkpointMu.Lock()
+	defer db.checkpointMu.Unlock()
+	return db.guarded(func() error {
+		err := db.tidy()
+		db.s.Free.SparseArenas(-1)
+		if err == nil {
+			err = db.s.Reclaim()
+		}
+		if err != nil {
+			return err
+		}
+		return db.giveBack(context.Background(), 0)
+	})
 }
 
 func (c *crashRun) someKey() string { return crashKeys[c.r.IntN(len(crashKeys))] }

@@ -58,6 +58,15 @@ var scripts = []struct {
 	{"snapshot unsynced", SyncNever, 0,
 		[]string{"tx default 0=900 1=900 2=5", "hold", "put 0 3000", "tx always 1- 3=60", "checkpoint", "put 2 3000", "checkpoint", "compact", "checkpoint", "release", "checkpoint", "put 4 900"},
 		[]string{occHeldSeal, occHeldOver}},
+	{"giving back", SyncAlways, 0,
+		[]string{"tx default 0=7000 1=7000 2=7000", "put 3 20000", "delete 3", "delete 1", "compact", "give", "put 4 900", "checkpoint", "give", "put 0 20000", "compact", "give"},
+		[]string{occPunch, occCut, occRetire}},
+	{"giving back unsynced", SyncNever, 3,
+		[]string{"put 0 20000", "put 1 7000", "clear", "put 2 60", "checkpoint", "give", "put 3 20000", "checkpoint", "delete 3", "compact", "give", "put 4 7000"},
+		[]string{occCut}},
+	{"giving back under a snapshot", SyncAlways, 1,
+		[]string{"put 0 20000", "put 1 7000", "delete 0", "checkpoint", "hold", "delete 1", "put 2 900", "compact", "give", "release", "give", "put 3 20000"},
+		[]string{occHeldCut, occCut}},
 	{"reopening", SyncAlways, 0, []string{"put 0 900", "reopen", "put 1 60", "delete 0", "reopen", "reopen", "tx never 2=3000 0=5", "reopen", "put 3 900"}, []string{occReplay, occDelete}},
 }
 

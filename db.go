@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,9 @@ type DB struct {
 
 	// turn is the writer's turn: who holds it may append and change the index.
 	turn sync.Mutex
-	// The next four belong to it.
+	// The next six belong to it.
+	burial      burial        // what readers can be older than
+	lookAt      uint64        // log position behind which upkeep looks around
 	lastMark    uint64        // the mark that the last MARK record carried
 	lastSegment *tail.Segment // the segment of the last commit
 	scratch     batch         // the running commit
@@ -48,6 +51,7 @@ type DB struct {
 	clearing     atomic.Int32  // calls of Clear that wait for checkpointMu: compaction makes way for them
 	hopeless     uint64        // what was reclaimable when making space last ended; with checkpointMu
 	attempts     atomic.Uint64 // how often making space has ended
+	allowed      atomic.Uint64 // log position behind which commits wait for compaction, see brake
 	background   background
 	counters     counters
 }
@@ -90,7 +94,8 @@ type internals struct {
 	geometry   pager.Geometry
 	random     func() uint64
 	memory     func() uint64
-	background bool // run checkpoints, growth and interval syncs in goroutines
+	background bool          // run checkpoints, growth and interval syncs in goroutines
+	every      time.Duration // between two looks of upkeep; 0: lookEvery
 	repair     *recovery.Repair
 }
 
@@ -106,6 +111,7 @@ func open(path string, o Options, in internals) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{s: s, opts: o, log: o.Logger.With("path", s.P.Path())}
+	db.allowed.Store(math.MaxUint64)
 	s.OldestPin = db.pins.oldest
 	db.memory = in.memory()
 	s.Advise(db.memory)
@@ -115,7 +121,7 @@ func open(path string, o Options, in internals) (*DB, error) {
 		db.mended(f)
 	}
 	s.P.OnMend = db.mended
-	db.background.enabled = in.background && !o.ReadOnly
+	db.background.enabled, db.background.every = in.background && !o.ReadOnly, cmp.Or(in.every, lookEvery)
 	if in.background {
 		db.background.watchRot(db)
 	}

@@ -42,12 +42,13 @@ var lifeRows = []lifeRow{
 	{name: "syncs fail", histories: 40, faults: true},
 	{name: "writers beside checkpoints", histories: 40, beside: true},
 	{name: "readers at every store", histories: 8, readers: true},
+	{name: "space given back", histories: 40, badMeta: true, gives: true},
 }
 
 type lifeRow struct {
-	name                             string
-	histories                        int
-	badMeta, faults, beside, readers bool
+	name                                    string
+	histories                               int
+	badMeta, faults, beside, readers, gives bool
 }
 
 const (
@@ -290,9 +291,17 @@ func (h *lifeHistory) step() bool {
 		if err = h.db.Checkpoint(); err == nil {
 			h.acked = max(h.acked, sealed)
 		}
+		if err == nil && h.row.gives {
+			h.say("give back")
+			err = giveSpace(h.db)
+		}
 	case x < 18:
 		h.say("compact")
 		err = h.db.Compact(h.t.Context())
+		if err == nil && h.row.gives {
+			h.say("give back")
+			err = giveSpace(h.db)
+		}
 	case x < 19:
 		h.say("close and open")
 		err = h.db.Close()

@@ -67,12 +67,25 @@ type Options struct {
 	LockTimeout time.Duration
 	// MaxSize is the largest size of the file, in bytes. 0: no limit but the format's, 16 TiB.
 	MaxSize int64
+	// Compaction says when garbage is taken back in the background, and how fast.
+	Compaction CompactionOptions
 	// AllowNetwork opens a file on a network file system, where locks and shared mappings may not do what they promise.
 	AllowNetwork bool
 	// Debug finds mistakes of the program that uses the map. For tests.
 	Debug DebugOptions
 	// Logger is told what no caller hears: a recovery at open, a failed background checkpoint or sync. nil: silent.
 	Logger *slog.Logger
+}
+
+// CompactionOptions say when garbage is taken back in the background, and how fast. The zero value is the defaults.
+type CompactionOptions struct {
+	// Off leaves garbage where it is until Compact, or until a writer finds no room.
+	Off bool
+	// Garbage is how much of what the file holds may be garbage, or wait for checkpoints, in percent, before compaction begins. Writers who make
+	// garbage faster than compaction takes it back wait for it when it is 5 more. 0: 40.
+	Garbage int
+	// Rate is how many bytes of the log compaction looks at in a second; it is exceeded the more, the more Garbage is. 0: 32 MiB.
+	Rate int64
 }
 
 // withDefaults is the options with every default filled in.
@@ -95,6 +108,13 @@ func (o *Options) withDefaults() Options {
 	}
 	if d.MaxSize <= 0 {
 		d.MaxSize = math.MaxInt64
+	}
+	if d.Compaction.Garbage <= 0 {
+		d.Compaction.Garbage = 40
+	}
+	d.Compaction.Garbage = min(d.Compaction.Garbage, 90)
+	if d.Compaction.Rate <= 0 {
+		d.Compaction.Rate = 32 << 20
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)

@@ -98,6 +98,9 @@ func (db *DB) settle(at place, demanded bool) error {
 			return err
 		}
 	}
+	if at.end > db.allowed.Load() {
+		db.brake(at.end)
+	}
 	return db.dur.await(at.sequence)
 }
 
@@ -297,9 +300,14 @@ func (b *batch) finish() {
 	if m := t.LSN - db.s.LastSeal(); m > db.checkpointBound() {
 		db.background.wantCheckpoint()
 	}
+	db.background.committed()
 	if _, segment := t.Position(); segment != db.lastSegment {
 		db.lastSegment = segment
 		db.background.wantGrowth()
+		if t.LSN > db.lookAt {
+			db.lookAt = t.LSN + lookBytes
+			db.background.logGrown()
+		}
 	}
 }
 

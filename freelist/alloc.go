@@ -23,6 +23,8 @@ type Allocator struct {
 	due     list   // retired, waiting for readers only
 	dueMin  uint64 // no due entry has a smaller generation; noEntry if there is none
 	taken   list   // handed out by TakeDue, not yet freed
+
+	tookUnits, tookPages uint64 // see Turnover
 }
 
 // noEntry is a generation above all.
@@ -82,6 +84,7 @@ func (a *Allocator) AllocPage() (pager.PageNo, bool) {
 	if a.sp.free == 0 {
 		return 0, false
 	}
+	a.tookPages++
 	off, ok := a.nextInArena()
 	if !ok {
 		a.cur, a.from, off = a.chooseArena(), 0, 0
@@ -91,7 +94,9 @@ func (a *Allocator) AllocPage() (pager.PageNo, bool) {
 			a.sp.claim(part{0, off, 1})
 			return pager.PageNo(off), true
 		}
-		if a.sp.units[a.cur].class != classFree {
+		if a.sp.units[a.cur].class == classFree {
+			a.tookUnits++
+		} else {
 			off, _ = a.nextInArena()
 		}
 	}
@@ -224,6 +229,7 @@ func (a *Allocator) AllocSegment(n uint32) (pager.PageNo, bool) {
 		u, ok := a.sp.runs.best(n / a.g.UnitPages)
 		if ok {
 			a.sp.claimUnits(u, n/a.g.UnitPages)
+			a.tookUnits += uint64(n / a.g.UnitPages)
 		}
 		return pager.PageNo(u * a.g.UnitPages), ok
 	case n%a.g.SmallPages == 0 && n < a.g.UnitPages:

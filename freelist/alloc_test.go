@@ -212,6 +212,59 @@ func TestCutAndShrink(t *testing.T) {
 	}
 }
 
+// TestTakeUnits: the highest free units are taken, so many as are not to be kept, and leave the file or come back.
+func TestTakeUnits(t *testing.T) {
+	rows := []struct {
+		name    string
+		n, keep uint64
+		want    []Run
+	}{
+		{"none", 0, 0, nil},
+		{"one", 1, 0, []Run{{40, 8}}},
+		{"a part of the next run", 3, 0, []Run{{32, 16}, {16, 8}}},
+		{"not those to keep", 9, 2, []Run{{32, 16}}},
+		{"more are to be kept than there are", 9, 9, nil},
+		{"all", 9, 0, []Run{{32, 16}, {8, 16}}},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			a := filled(48, Run{8, 16}, Run{32, 16}) // units 1, 2, 4 and 5 are free
+			before := a.FreePages()
+			taken := a.TakeUnits(row.n, row.keep)
+			require.Equal(t, row.want, taken)
+			pages := uint64(0)
+			for _, r := range taken {
+				pages += uint64(r.Pages)
+			}
+			require.Equal(t, before-pages, a.FreePages())
+			if len(taken) > 0 && taken[0].end() == a.Pages() {
+				a.DropEnd(uint64(taken[0].Start))
+				require.Equal(t, uint64(taken[0].Start), a.Pages())
+				require.Equal(t, before-pages, a.FreePages(), "they were taken before")
+				require.Equal(t, a.Pages(), a.Stats().Pages)
+				taken = taken[1:]
+			}
+			for _, r := range taken {
+				a.Free(r)
+				pages -= uint64(r.Pages)
+			}
+			require.LessOrEqual(t, a.FreePages(), before)
+		})
+	}
+}
+
+// TestTurnover counts what is taken to be used, and not what is taken to be given back.
+func TestTurnover(t *testing.T) {
+	a := filled(48, Run{8, 40})
+	unitsBefore, pagesBefore := a.Turnover()
+	takePages(a, 9) // two units
+	_, ok := a.AllocSegment(8)
+	require.True(t, ok)
+	a.TakeUnits(1, 0)
+	units, pages := a.Turnover()
+	require.Equal(t, []uint64{3, 9}, []uint64{units - unitsBefore, pages - pagesBefore})
+}
+
 func TestOnlyWholeUnitsCountBehindTheFirst(t *testing.T) {
 	a := New(geometry(8, 2), 21)
 	require.Equal(t, uint64(16), a.Pages())

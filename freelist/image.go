@@ -66,6 +66,9 @@ func (im *Image) MarkUsed(r Run) {
 	}
 }
 
+// CutEnd is the number of pages that the file must have for this image: those up to the last one that is in use or retired.
+func (im *Image) CutEnd() uint64 { return im.settle().cutEnd(im.g.SmallPages) }
+
 // MarkFree counts r, which was in use at the snapshot, as free.
 func (im *Image) MarkFree(r Run) {
 	im.settle()

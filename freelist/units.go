@@ -81,6 +81,49 @@ func (a *Allocator) Shrink(pages uint64) {
 	}
 }
 
+// TakeUnits takes up to n free units out of the free space, as AllocSegment would, the highest first, and leaves keep of them:
+// what is to be given back to the file system must not be handed out meanwhile. The runs are descending.
+func (a *Allocator) TakeUnits(n, keep uint64) (taken []Run) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n = min(n, a.sp.freeUnits-min(keep, a.sp.freeUnits))
+	for n > 0 {
+		last := a.sp.runs[len(a.sp.runs)-1]
+		k := uint32(min(n, uint64(last.n)))
+		u := last.start + last.n - k
+		a.sp.claimUnits(u, k)
+		taken = append(taken, Run{pager.PageNo(u * a.g.UnitPages), k * a.g.UnitPages})
+		n -= uint64(k)
+	}
+	return taken
+}
+
+// DropEnd says that the file was cut to that many pages, whole units, and that those behind had been taken by TakeUnits.
+func (a *Allocator) DropEnd(pages uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	keep := pages / uint64(a.g.UnitPages)
+	debug.Assert(keep > 0 && pages%uint64(a.g.UnitPages) == 0 && pages <= a.sp.pages, "freelist: cut to %d pages of %d", pages, a.sp.pages)
+	for _, u := range a.sp.units[keep:] {
+		debug.Assert(u.class == classSegment, "freelist: a unit is cut off that was not taken")
+	}
+	a.sp.units, a.sp.pages = a.sp.units[:keep], pages
+}
+
+// Turnover counts what was taken since the allocator was made: free units, by segments and for index pages, and index pages.
+func (a *Allocator) Turnover() (units, pages uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.tookUnits, a.tookPages
+}
+
+// Retired is the number of pages that wait: for checkpoints, and for readers alone.
+func (a *Allocator) Retired() (pending, due uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pending.pages, a.due.pages + a.taken.pages
+}
+
 // SparseArenas names the arenas of whose pages at most percent in a hundred are
 // live (neither free nor retired), by unit: cleaning copies what is in them, so
 // that they become free as a whole. The current arena is none of them, as it is

@@ -263,35 +263,39 @@ func (p *Pager) ReleaseViews(generation, oldestPin uint64) {
 	p.old = keep
 }
 
-// Cut makes the file so many pages long. The caller knows that nothing behind is needed.
+// Cut makes the file so many pages long. The caller knows that nothing behind is needed, and that nobody makes use of it any more. After an
+// error the file is as long as it was.
 func (p *Pager) Cut(pages uint64) error {
 	p.growMu.Lock()
 	defer p.growMu.Unlock()
-	if pages >= p.pages.Load() && pages*PageSize >= p.fileEnd {
+	was := p.pages.Load()
+	if pages >= was && pages*PageSize >= p.fileEnd {
 		return nil
 	}
+	p.pages.Store(min(pages, was)) // before the file is shorter: who finds it so looks here again
 	if err := p.file.Truncate(int64(pages * PageSize)); err != nil {
+		p.pages.Store(was)
 		return err
 	}
-	was := p.pages.Load()
 	p.fileEnd = pages * PageSize
-	p.pages.Store(pages)
 	p.markPrepared(pages, was, unitUnknown)
 	return nil
 }
 
-// Punch gives the blocks of whole free units back to the file system. Where it
-// cannot, nothing happens.
+// Punch gives the blocks of whole free units back to the file system. The last of them may be a part: what lies behind the log's end in a
+// segment that is never appended to again. Errors: errors.ErrUnsupported where the file system cannot, and those of the system; blocks may
+// have gone then, too.
 func (p *Pager) Punch(page PageNo, n uint32) error {
 	p.growMu.Lock()
 	defer p.growMu.Unlock()
+	unit := uint64(p.Geo.UnitPages)
 	err := p.file.Punch(int64(page)*PageSize, int64(n)*PageSize)
-	if err != nil {
-		if errors.Is(err, errors.ErrUnsupported) {
-			return nil
+	if !errors.Is(err, errors.ErrUnsupported) {
+		how := uint32(unitHole)
+		if err != nil {
+			how = unitUnknown
 		}
-		return err
+		p.markPrepared(uint64(page)/unit*unit, uint64(page)+uint64(n), how)
 	}
-	p.markPrepared(uint64(page)/uint64(p.Geo.UnitPages)*uint64(p.Geo.UnitPages), uint64(page)+uint64(n), unitUnknown)
-	return nil
+	return err
 }

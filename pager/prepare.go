@@ -11,6 +11,7 @@ const (
 	unitUnknown  = 0 // parts of it may be holes
 	unitReady    = 1 // it has blocks, and was populated
 	unitReserved = 2 // it has blocks
+	unitHole     = 3 // it was punched
 )
 
 // allocate gives a range blocks. A file that was cut under the map must not come back to its length with zeros, which
@@ -47,11 +48,24 @@ func (p *Pager) markPrepared(from, to uint64, how uint32) {
 func (p *Pager) Prepared(page PageNo, n uint32) bool {
 	unit := uint64(p.Geo.UnitPages)
 	for u := uint64(page) / unit; u*unit < uint64(page)+uint64(n); u++ {
-		if p.prepared.Load(u) == unitUnknown {
+		if !hasBlocks(p.prepared.Load(u)) {
 			return false
 		}
 	}
 	return true
+}
+
+func hasBlocks(how uint32) bool { return how == unitReady || how == unitReserved }
+
+// Punched reports whether a unit of [page, page+n) was punched and got no blocks since.
+func (p *Pager) Punched(page PageNo, n uint32) bool {
+	unit := uint64(p.Geo.UnitPages)
+	for u := uint64(page) / unit; u*unit < uint64(page)+uint64(n); u++ {
+		if p.prepared.Load(u) == unitHole {
+			return true
+		}
+	}
+	return false
 }
 
 // Reserve makes sure that the units of [page, page+n), whole units of the file, have blocks on disk. Those that have
@@ -65,7 +79,9 @@ func (p *Pager) Reserve(page PageNo, n uint32) error {
 		return err
 	}
 	for u := uint64(page) / unit; u*unit*PageSize < end; u++ {
-		p.prepared.CompareAndSwap(u, unitUnknown, unitReserved)
+		if !hasBlocks(p.prepared.Load(u)) {
+			p.prepared.Store(u, unitReserved)
+		}
 	}
 	return nil
 }

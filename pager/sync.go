@@ -137,6 +137,16 @@ func (p *Pager) CheckPath() error {
 	if err != nil {
 		return nil
 	}
+	if now.Size < int64(pages)*PageSize {
+		// It may have been cut by ourselves since then.
+		p.growMu.Lock()
+		pages = p.pages.Load()
+		now, err = p.file.Stat()
+		p.growMu.Unlock()
+		if err != nil {
+			return nil
+		}
+	}
 	if now.Links == 0 {
 		return errs.At(p.path, "no name is left", errs.ErrReplaced)
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/mapfile-db/mapfile/freelist"
-	"github.com/mapfile-db/mapfile/index"
 	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/pager"
@@ -23,6 +22,7 @@ type Checkpoint struct {
 	images *images
 	dry    []freelist.Run
 	run    freelist.Run // of the images, once they have pages
+	needs  uint64       // pages that the file must have for it
 	done   bool         // the meta page is written
 }
 
@@ -99,6 +99,7 @@ func (c *Checkpoint) Store() error {
 	}
 	c.run = freelist.Run{Start: page, Pages: n}
 	c.images.free.MarkUsed(c.run)
+	c.needs = c.images.free.CutEnd()
 	b := c.images.encode(page, n, c.meta.Epoch, c.meta.FileSalt)
 	c.meta.Image, c.meta.ImageBytes = pager.Ref{Page: page, Epoch: c.meta.Epoch}, uint64(len(b))
 	c.meta.Pages = c.images.free.Pages()
@@ -176,6 +177,7 @@ func (c *Checkpoint) Finish() {
 	s := c.s
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.slot, s.meta, s.image, s.unsum = 1-s.slot, c.meta, c.run, nil
+	s.needed(c.needs)
 	s.sums.Store(c.meta.Epoch)
 	if sabotage.Is(sabotage.LateEpoch) {
 		s.Index.Epoch = c.meta.Epoch
@@ -255,6 +257,7 @@ func (s *State) BeginLife() error {
 			return err
 		}
 		s.slot, s.meta = 1-s.slot, c.meta
+		s.needed(c.needs)
 		c.meta.Number++
 	}
 	s.image, s.unsum, s.begun = c.run, nil, true
@@ -301,7 +304,7 @@ func (s *State) Shrink() error {
 		unused := (cur.Base() + cur.Used + pager.PageSize - 1) / pager.PageSize
 		if n := cur.End()/pager.PageSize - unused; n > 0 && cur.End()/pager.PageSize > uint64(s.P.Geo.UnitPages) {
 			// No life appends to it again: its blocks, not its pages, go.
-			if err := s.P.Punch(pager.PageNo(unused), uint32(n)); err != nil {
+			if err := s.punch(freelist.Run{Start: pager.PageNo(unused), Pages: uint32(n)}); err != nil {
 				return err
 			}
 		}
@@ -311,7 +314,7 @@ func (s *State) Shrink() error {
 	}
 	s.dry = nil
 	for _, r := range s.Free.FreeUnitRuns() {
-		if err := s.P.Punch(r.Start, r.Pages); err != nil {
+		if err := s.punch(r); err != nil {
 			return err
 		}
 	}
@@ -323,37 +326,16 @@ func (s *State) Shrink() error {
 	return s.P.Cut(n)
 }
 
-// LastSeal is the LSN of the last seal, durable or not.
-func (s *State) LastSeal() uint64 { return s.sealedLSN }
-
-// sparsePercent is how much of an arena may be in use for Tidy to empty it.
-const sparsePercent = 80
-
-// Tidy moves index pages out of arenas that are mostly free into others, when that gives back a unit at least. It needs
-// room to copy into, and chooses the emptiest arenas where there is little. Until SparseArenas(-1) neither index pages nor images
-// go to them: the checkpoints that let the old copies go would store their images there. It runs under the turn.
-func (s *State) Tidy() error {
-	s.Free.AvoidCurrent() // else the arena in use would not count as sparse
-	// Besides what lies in them, the directories above are copied.
-	sparse := s.Free.EmptiestArenas(sparsePercent, s.imagePages()+s.worstIndexPages(1)+uint64(s.Index.Directories))
-	if len(sparse) == 0 {
-		return nil
-	}
-	in := func(p pager.PageNo) bool { return sparse[s.Free.Unit(p)] }
-	for at, end := (index.Path{}), false; !end; {
-		if stats := s.Free.Stats(); stats.Free < stats.Avoided+s.imagePages()+s.worstIndexPages(1) {
-			return nil // no room to go on
-		}
-		var err error
-		if at, end, err = s.Index.Evacuate(at, in); err != nil {
-			return err
-		}
-		if root := s.Index.Root; root != s.Root() {
-			s.SetRoot(root)
-		}
+// punch gives blocks back where the file system can.
+func (s *State) punch(r freelist.Run) error {
+	if err := s.P.Punch(r.Start, r.Pages); !errors.Is(err, errors.ErrUnsupported) {
+		return err
 	}
 	return nil
 }
+
+// LastSeal is the LSN of the last seal, durable or not.
+func (s *State) LastSeal() uint64 { return s.sealedLSN }
 
 // errDamaged is a reason without a page.
 var errDamaged = errors.New("the log does not fit the index")

@@ -25,6 +25,11 @@ func (s *State) dryUp() {
 // putAside makes a run of whole units, free or handed over by TakeDue, dry. growMu is held.
 func (s *State) putAside(r freelist.Run) {
 	s.Free.MarkUsed(r)
+	s.addDry(r)
+}
+
+// addDry adds a run that the allocator counts as used to the dry ones. growMu is held.
+func (s *State) addDry(r freelist.Run) {
 	s.dry = append(s.dry, r)
 	slices.SortFunc(s.dry, func(a, b freelist.Run) int { return cmp.Compare(a.Start, b.Start) })
 	all := s.dry[:1]
@@ -36,6 +41,16 @@ func (s *State) putAside(r freelist.Run) {
 		}
 	}
 	s.dry = all
+}
+
+// takeDry takes pages, which lie in one run, from the dry ones. growMu is held.
+func (s *State) takeDry(start pager.PageNo, pages uint32) {
+	for i, r := range s.dry {
+		if r.Start <= start && uint64(start)+uint64(pages) <= uint64(r.Start)+uint64(r.Pages) {
+			s.dry = slices.Replace(s.dry, i, i+1, runsWithout(r, start, pages)...)
+			return
+		}
+	}
 }
 
 // free gives the pages of a retired run to the free space, or puts them aside if they may be holes.
@@ -50,32 +65,43 @@ func (s *State) free(e freelist.Entry) {
 	s.putAside(e.Run)
 }
 
-// wet gains n pages from the units put aside: the shortest run that has them. growMu is held.
+// wet gains n pages from the units put aside: the shortest run that has them, of those without a hole if there is one. growMu is held.
 func (s *State) wet(n uint64) (bool, error) {
 	unit := uint64(s.P.Geo.UnitPages)
 	whole := (n + unit - 1) / unit * unit
 	if whole > pager.MaxPages {
 		return false, nil
 	}
-	want := uint32(whole)
-	best := -1
-	for i, r := range s.dry {
-		if r.Pages >= want && (best < 0 || r.Pages < s.dry[best].Pages) {
-			best = i
-		}
+	start, ok := s.dryWindow(uint32(whole), false)
+	if !ok {
+		start, ok = s.dryWindow(uint32(whole), true)
 	}
-	if best < 0 {
+	if !ok {
 		return false, nil
 	}
-	r := &s.dry[best]
-	if err := s.P.Prepare(r.Start, want); err != nil {
+	if err := s.P.Prepare(start, uint32(whole)); err != nil {
 		return false, err
 	}
-	s.Free.Free(freelist.Run{Start: r.Start, Pages: want})
-	if r.Start, r.Pages = r.Start+pager.PageNo(want), r.Pages-want; r.Pages == 0 {
-		s.dry = slices.Delete(s.dry, best, best+1)
-	}
+	s.takeDry(start, uint32(whole))
+	s.Free.Free(freelist.Run{Start: start, Pages: uint32(whole)})
 	return true, nil
+}
+
+// dryWindow finds so many pages, whole units, in the shortest dry run that has them, with or without units among them that were punched.
+func (s *State) dryWindow(want uint32, holes bool) (start pager.PageNo, ok bool) {
+	least := uint32(0)
+	for _, r := range s.dry {
+		if r.Pages < want || ok && r.Pages >= least {
+			continue
+		}
+		for at := uint32(0); at+want <= r.Pages; at += s.P.Geo.UnitPages {
+			if page := r.Start + pager.PageNo(at); holes || !s.P.Punched(page, want) {
+				start, least, ok = page, r.Pages, true
+				break
+			}
+		}
+	}
+	return start, ok
 }
 
 // DryPages is the number of pages put aside.

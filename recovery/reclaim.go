@@ -82,6 +82,9 @@ func (s *State) RetireSegment(g *tail.Segment) {
 		Run: freelist.Run{Start: g.Start, Pages: g.Pages}, Kind: freelist.KindSegment,
 		Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load(),
 	}, 0)
+	if sabotage.Is(sabotage.PunchRetired) {
+		s.punchRetired(freelist.Run{Start: g.Start, Pages: g.Pages})
+	}
 }
 
 // leaving is a segment that has been retired and whose header is not yet durably zeroed: a salvage

@@ -1,6 +1,9 @@
 package recovery
 
-import "github.com/mapfile-db/mapfile/pager"
+import (
+	"github.com/mapfile-db/mapfile/freelist"
+	"github.com/mapfile-db/mapfile/pager"
+)
 
 // What the longer of the planted bugs do (internal/sabotage). Nothing of it is in a production build.
 
@@ -27,3 +30,16 @@ func (s *State) secondImages(c *Checkpoint) *Checkpoint {
 	}
 	return second
 }
+
+// giveUntaken leaves what is punched to the allocator.
+func (s *State) giveUntaken(units uint64) (more bool, err error) {
+	_, err = s.punchDry(units)
+	for _, r := range s.dry {
+		s.Free.Free(r)
+	}
+	s.dry = nil
+	return false, err
+}
+
+// punchRetired punches a segment that somebody may need.
+func (s *State) punchRetired(r freelist.Run) { _ = s.P.Punch(r.Start, r.Pages) }

@@ -68,6 +68,8 @@ type State struct {
 	advisedLSN  uint64 // segments that end before it were advised
 
 	dry     []freelist.Run // free units that may be holes, see dry.go; ascending, with growMu
+	noHoles bool           // the file system cannot punch, see give.go
+	needs   [2]uint64      // pages that the newer and the older meta page need the file to have; of a life that has begun
 	blocks  bool           // what is not dry and no segment has blocks, see reserveArenas
 	credit  uint64         // pages granted in advance, see Admit
 	leaving []leaving
@@ -199,25 +201,32 @@ func (s *State) growTo(pages uint64) error {
 	return err
 }
 
-// GrowAhead makes room for what writers will want next, outside their calls: an
-// eighth of the file, at least two units. It answers false if there is room already.
-func (s *State) GrowAhead() (bool, error) {
-	g, have := s.P.Geo, s.P.Pages()
-	unit := uint64(g.UnitPages)
-	if have < unit {
+// GrowAhead makes room for what writers will want next, outside their calls: half of an eighth of the file, at least a unit, beside what
+// commits leave alone. It answers false if there is room already.
+func (s *State) GrowAhead() (grown bool, err error) {
+	unit := uint64(s.P.Geo.UnitPages)
+	if s.P.Pages() < unit {
 		return false, nil
 	}
-	step := min(max(have/8/unit, 2), uint64(g.MaxGrowPages)/unit)
-	if s.Free.FreeUnits() > s.reserveUnits()+(step+1)/2 {
-		return false, nil
-	}
-	for range step {
+	want := s.aheadUnits()
+	for range want {
+		if s.Free.FreeUnits() >= want {
+			return grown, nil
+		}
 		// One unit at a time: a writer may want to grow too.
 		if err := s.growUnit(unit); err != nil {
 			return true, err
 		}
+		grown = true
 	}
-	return true, nil
+	return grown, nil
+}
+
+// aheadUnits is how many free units GrowAhead sees to.
+func (s *State) aheadUnits() uint64 {
+	unit := uint64(s.P.Geo.UnitPages)
+	step := min(max(s.P.Pages()/8/unit, 2), uint64(s.P.Geo.MaxGrowPages)/unit)
+	return s.reserveUnits() + (step+1)/2 + 1
 }
 
 // growUnit gains one unit; a new one is written with zeros where commits will be synced.
@@ -293,15 +302,15 @@ func (s *State) Admit(records int, bytes, largest uint64, urgency Urgency) error
 		return err
 	}
 	s.credit = 0
-	if loose, need := s.loosePages(), s.imagePages()+s.reserve()+s.worstIndexPages(records); fits && loose > need {
+	if loose, need := s.LoosePages(), s.imagePages()+s.reserve()+s.worstIndexPages(records); fits && loose > need {
 		s.credit = min((loose-need)/2, maxCredit) // half: checkpoints take their images from the same space
 	}
 	return nil
 }
 
-// loosePages is the number of free pages that are in no free unit: index pages can be taken from them while the
+// LoosePages is the number of free pages that are in no free unit: index pages can be taken from them while the
 // units stay whole.
-func (s *State) loosePages() uint64 {
+func (s *State) LoosePages() uint64 {
 	if s.P.Pages() <= uint64(s.P.Geo.UnitPages) {
 		return s.Free.FreePages()
 	}
@@ -327,7 +336,7 @@ func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits 
 		units = s.leftUnits(urgency)
 		// Index pages open units too, but compaction opens none of those kept for the log: checkpoints bring the old
 		// copies back. A commit leaves pages enough for one of each more urgent kind.
-		if loose, need := s.loosePages(), pages+uint64(Upkeep-urgency)*s.worstIndexPages(1); loose < need {
+		if loose, need := s.LoosePages(), pages+uint64(Upkeep-urgency)*s.worstIndexPages(1); loose < need {
 			if urgency == Upkeep {
 				units = s.reserveUnits()
 			}

@@ -246,6 +246,15 @@ func (t *Table) Live(s *Segment) uint64 {
 	return min(uint64(max(sum, 0)), s.Used)
 }
 
+// Totals sums the segments in use up: bytes of records, and of those that are alive.
+func (t *Table) Totals() (used, live uint64) {
+	for _, s := range t.segments {
+		size := s.Used - SegmentHeader
+		used, live = used+size, live+min(t.Live(s), size)
+	}
+	return used, live
+}
+
 // ClearLive begins to count live bytes anew.
 func (t *Table) ClearLive() {
 	for _, s := range t.segments {
@@ -255,6 +264,13 @@ func (t *Table) ClearLive() {
 
 // Lookup finds the segment in use that begins at a page.
 func (t *Table) Lookup(start pager.PageNo) *Segment { return t.segments[start] }
+
+// Each visits the segments in use, in no order.
+func (t *Table) Each(visit func(s *Segment)) {
+	for _, s := range t.segments {
+		visit(s)
+	}
+}
 
 // Segments lists the segments in use, by page.
 func (t *Table) Segments() []*Segment {

@@ -82,6 +82,9 @@ const (
 	RetireUnread
 	RetireRotten
 	RetireBeforePublished
+	GiveUntaken
+	PunchRetired
+	CutNeeded
 
 	// Readers.
 	SlotBeforeSequence
@@ -204,6 +207,9 @@ var planted = [numBugs]Planted{
 	RetireUnread:          {"RetireUnread", "compaction takes a record that it cannot read for the end of its segment", "hole 23"},
 	RetireRotten:          {"RetireRotten", "compaction leaves a rotten record where it is and retires its segment", "hole 23"},
 	RetireBeforePublished: {"RetireBeforePublished", "a segment is retired, and space released, before what replaces it is published", "hole 19; reader order 7"},
+	GiveUntaken:           {"GiveUntaken", "free units are punched and stay free", "hole 24: ErrFull"},
+	PunchRetired:          {"PunchRetired", "a segment is punched when it is retired, before meta pages and readers let go of it", "I4, I6"},
+	CutNeeded:             {"CutNeeded", "the file is cut though a meta page needs what is behind", "I4"},
 
 	SlotBeforeSequence: {"SlotBeforeSequence", "GetMany loads slots before the sequence", "reader, step 1; reader order 2"},
 	SequenceIgnored:    {"SequenceIgnored", "Get and Has see what is not published", "I6; reader order 3"},

@@ -1,0 +1,105 @@
+package mapfile
+
+import (
+	"math"
+	"time"
+
+	"github.com/mapfile-db/mapfile/tail"
+)
+
+// pacer keeps compaction at its rate, and writers behind it.
+type pacer struct {
+	u      *upkeep
+	soft   float64
+	excess float64 // how far above soft the share of garbage is: 1 is where writers wait
+	usage  usage   // at the last look
+	looked time.Time
+	every  time.Duration // between two looks: a file of many segments takes long to look at
+	next   time.Time     // when the rate allows the next step
+	err    error
+}
+
+const (
+	beginBelow = 0.05 // below the share where writers wait compaction begins
+	stopAt     = 0.75 // of the share where it begins: compaction ends
+	paceEvery  = 10 * time.Millisecond
+	paceShare  = 100                  // of the time, at most, looking holds the turn
+	paceSleep  = 2 * time.Millisecond // a shorter sleep takes longer than it should
+	quickly    = 8                    // times the rate, where writers begin to wait
+	brakeStep  = 100 * time.Microsecond
+	brakeMost  = 100 * time.Millisecond
+)
+
+func (p *pacer) begin(u *upkeep, soft float64) {
+	*p = pacer{u: u, soft: soft, next: p.next}
+	p.judge()
+}
+
+// over reports whether there is still too much garbage.
+func (p *pacer) over() bool { return p.excess*beginBelow > (stopAt-1)*p.soft }
+
+// judge looks how much garbage there is, and says how far writers may go.
+func (p *pacer) judge() {
+	db := p.u.db
+	p.looked = time.Now()
+	if p.err = p.u.reclaim(); p.err != nil {
+		return
+	}
+	db.turn.Lock()
+	begin := time.Now()
+	w, end := db.usage(), db.s.Tail.LSN
+	due := end-db.s.LastSeal() > db.checkpointBound()
+	p.usage, p.every = w, max(paceEvery, paceShare*time.Since(begin))
+	db.turn.Unlock()
+	hard := p.soft + beginBelow
+	p.excess = (w.share() - p.soft) / beginBelow
+	room := (hard*float64(w.held()) - float64(w.garbage+w.pending)) / (1 - hard)
+	if due || p.excess > 0 && w.pending > w.held()/pendingLoad {
+		db.allowed.Store(end + uint64(max(room, float64(db.checkpointBound()/4))))
+		p.err = p.u.makeCheckpoint()
+		return
+	}
+	if p.excess > 0 {
+		db.allowed.Store(end + uint64(max(room/4, tail.SegmentHeader)))
+	} else {
+		db.allowed.Store(math.MaxUint64)
+	}
+}
+
+// pace sleeps as long as the rate asks for, and lets others have checkpointMu now and then.
+func (p *pacer) pace(looked uint64) {
+	if time.Since(p.looked) > p.every {
+		p.u.db.checkpointMu.Unlock()
+		p.u.db.checkpointMu.Lock()
+		p.judge()
+	}
+	if p.excess < 1 {
+		p.rest(looked)
+	}
+}
+
+// rest sleeps for so many bytes, without checkpointMu.
+func (p *pacer) rest(bytes uint64) {
+	rate := float64(p.u.db.opts.Compaction.Rate) * (1 + quickly*min(max(p.excess, 0), 1))
+	now := time.Now()
+	if p.next.Before(now.Add(-paceEvery)) {
+		p.next = now.Add(-paceEvery)
+	}
+	p.next = p.next.Add(time.Duration(float64(bytes) / rate * float64(time.Second)))
+	if ahead := p.next.Sub(now); ahead > paceSleep {
+		p.u.db.checkpointMu.Unlock()
+		defer p.u.db.checkpointMu.Lock()
+		select {
+		case <-time.After(ahead):
+		case <-p.u.ctx.Done():
+		}
+	}
+}
+
+// brake holds a commit up that ends behind where compaction lets writers go, without any lock: garbage must not outgrow it. It ends by itself, so
+// that nobody depends on compaction.
+func (db *DB) brake(end uint64) {
+	for begin := time.Now(); end > db.allowed.Load() && time.Since(begin) < brakeMost && db.ready() == nil; {
+		time.Sleep(brakeStep)
+	}
+}
