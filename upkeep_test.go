@@ -3,6 +3,7 @@ package mapfile
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -149,4 +150,34 @@ func TestUpkeepRefused(t *testing.T) {
 	require.Equal(t, strings.Repeat("v", 1000), string(value))
 	require.NoError(t, db.Close())
 	require.Equal(t, 1, strings.Count(log.String(), "space could not be given back"), log.String())
+}
+
+// TestInfoSpace: what the tool's info tells without opening the map is what Stats told at the checkpoint.
+func TestInfoSpace(t *testing.T) {
+	db := newKept(t, Options{Compaction: CompactionOptions{Off: true}})
+	for range 4 {
+		putAll(t, db, 300, "v")
+	}
+	rested(t, db)
+	require.NoError(t, db.Checkpoint())
+	info, err := ReadInfo(db.Path())
+	require.NoError(t, err)
+	st := db.Stats()
+	require.NotNil(t, info.Space)
+	require.Equal(t, st.LiveBytes, info.Space.Live)
+	require.Equal(t, st.GarbageBytes, info.Space.Garbage)
+	require.Equal(t, int64(st.IndexPages)*pageSize, info.Space.Index)
+	require.InDelta(t, float64(st.FreeBytes), float64(info.Space.Free), float64(db.s.P.Geo.UnitBytes()))
+	require.InDelta(t, float64(st.PendingBytes), float64(info.Space.Pending), float64(db.s.P.Geo.UnitBytes()))
+
+	b, err := os.ReadFile(db.Path())
+	require.NoError(t, err)
+	meta := db.s.Meta()
+	clear(b[uint64(meta.Image.Page)*pageSize:][:64])
+	damaged := filepath.Join(t.TempDir(), "damaged.map")
+	require.NoError(t, os.WriteFile(damaged, b, 0o600))
+	info, err = ReadInfo(damaged)
+	require.NoError(t, err)
+	require.Nil(t, info.Space, "the images do not hold")
+	require.Equal(t, meta.Number, info.Metas[info.Newest].Number)
 }

@@ -17,7 +17,16 @@ type infoReport struct {
 	FormatVersion  uint32        `json:"format_version"`
 	NewestMeta     int           `json:"newest_meta"` // 0 or 1
 	ClosedCleanly  bool          `json:"closed_cleanly"`
+	Space          *spaceReport  `json:"space,omitempty"` // as of the newest checkpoint, if that can be read
 	Metas          [2]metaReport `json:"metas"`
+}
+
+type spaceReport struct {
+	LiveBytes    int64 `json:"live_bytes"`
+	GarbageBytes int64 `json:"garbage_bytes"`
+	IndexBytes   int64 `json:"index_bytes"`
+	FreeBytes    int64 `json:"free_bytes"`
+	PendingBytes int64 `json:"pending_bytes"`
 }
 
 type metaReport struct {
@@ -36,7 +45,7 @@ type metaReport struct {
 func (a *app) infoCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "info FILE",
-		Short: "Print what the meta pages say, and whether the map was closed cleanly",
+		Short: "Print what the meta pages say, how the space is used, and whether the map was closed cleanly",
 		Args:  cobra.ExactArgs(1),
 	}
 	asJSON := addJSONFlag(cmd)
@@ -61,6 +70,9 @@ func newInfoReport(i *mapfile.Info) *infoReport {
 		Path: i.Path, SizeBytes: i.Size, AllocatedBytes: i.Allocated, UUID: i.UUID,
 		FormatVersion: i.FormatVersion, NewestMeta: i.Newest, ClosedCleanly: i.ClosedCleanly,
 	}
+	if s := i.Space; s != nil {
+		r.Space = &spaceReport{s.Live, s.Garbage, s.Index, s.Free, s.Pending}
+	}
 	for n, m := range i.Metas {
 		r.Metas[n] = metaReport{m.Valid, m.Reason, m.Number, m.Epoch, m.Life, m.Pages, m.Keys, m.LSN, m.Sequence, m.Clean}
 	}
@@ -75,6 +87,14 @@ func (r *infoReport) lines() []line {
 		{"uuid", r.UUID},
 		{"format version", r.FormatVersion},
 		{"closed cleanly", yesNo(r.ClosedCleanly)},
+	}
+	if s := r.Space; s != nil {
+		for _, l := range []struct {
+			name  string
+			bytes int64
+		}{{"live", s.LiveBytes}, {"garbage", s.GarbageBytes}, {"index", s.IndexBytes}, {"free", s.FreeBytes}, {"pending", s.PendingBytes}} {
+			lines = append(lines, line{l.name, formatCount(l.bytes) + " bytes at the checkpoint"})
+		}
 	}
 	for n, m := range r.Metas {
 		name := fmt.Sprintf("meta %d", n)
