@@ -37,6 +37,7 @@ type Index struct {
 	Buckets     uint32
 	Directories uint32
 	built       []pager.PageNo // pages built in this epoch
+	retired     uint64         // how many pages were retired since the map was opened
 	cur         cursor
 }
 

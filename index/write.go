@@ -195,6 +195,7 @@ func (x *Index) publish(page pager.PageNo) {
 // retire gives up a page that no path leads to any more.
 func (x *Index) retire(page pager.PageNo) {
 	built := pageEpoch(x.bytes(page))
+	x.retired++
 	if built == x.Epoch {
 		x.p.SetVerified(page, x.p.Verified(page)|isRetired)
 	}
@@ -340,8 +341,8 @@ func (x *Index) relocate(b []byte, word uint64) {
 // one more between them. The cursor is stale afterwards.
 func (x *Index) makeRoom() error {
 	c := &x.cur
-	if pageDead(x.bytes(c.bucket)) > 0 && pageEpoch(x.bytes(c.bucket)) != x.Epoch {
-		return x.moveBucket(nil) // the copy leaves dead slots out
+	if b := x.bytes(c.bucket); pageDead(b) > 0 && pageEpoch(b) != x.Epoch || pageDead(b) > x.maxFill/2 {
+		return x.moveBucket(func(page pager.PageNo) bool { return page == c.bucket }) // the copy leaves dead slots out
 	}
 	if err := x.ownPath(nil); err != nil {
 		return err
