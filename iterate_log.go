@@ -291,9 +291,9 @@ func (l *logOrder) firstUpTo(at *snapshot, g *logRecord) (uint64, error) {
 			break
 		}
 	}
-	steps := 0
-	for ; r.Sequence > at.sequence; steps++ {
-		ok, err := at.back(&r)
+	var way wayBack
+	for r.Sequence > at.sequence {
+		ok, err := at.back(&r, &way)
 		if err != nil {
 			return 0, err
 		}
@@ -302,7 +302,7 @@ func (l *logOrder) firstUpTo(at *snapshot, g *logRecord) (uint64, error) {
 			break
 		}
 	}
-	if steps > longChain {
+	if way.steps > longChain {
 		if l.first == nil || len(l.first) >= manyChains {
 			l.first = map[string]uint64{}
 		}

@@ -240,8 +240,9 @@ func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error
 
 // visible goes from a key's newest record back to the one that the snapshot sees.
 func (at *snapshot) visible(r *tail.Record) error {
+	var way wayBack
 	for r.Visible() > at.sequence {
-		ok, err := at.back(r)
+		ok, err := at.back(r, &way)
 		if err != nil {
 			return err
 		}
@@ -255,8 +256,22 @@ func (at *snapshot) visible(r *tail.Record) error {
 	return nil
 }
 
+// wayBack finds out that the steps from version to version go in a circle, within one commit (Brent, An improved Monte Carlo
+// factorization algorithm, 1980): a load puts a key as often as it likes, and else each version is of an older commit.
+type wayBack struct{ steps, mark uint64 }
+
+func (w *wayBack) returns(position uint64) bool {
+	if position == w.mark {
+		return true
+	}
+	if w.steps++; w.steps&(w.steps-1) == 0 {
+		w.mark = position
+	}
+	return false
+}
+
 // back goes from a record to the version before it; false if there is none.
-func (at *snapshot) back(r *tail.Record) (bool, error) {
+func (at *snapshot) back(r *tail.Record, way *wayBack) (bool, error) {
 	own := r.Sequence
 	if r.Previous == 0 {
 		return false, nil
@@ -264,7 +279,7 @@ func (at *snapshot) back(r *tail.Record) (bool, error) {
 	if err := at.s.Record(r.Previous, r, at.mend); err != nil {
 		return false, err
 	}
-	if r.Sequence >= own { // each step goes back in the log: no loops, whatever the file says
+	if r.Sequence > own || way.returns(r.Position) { // no loops, whatever the file says
 		return false, at.corrupt(r, "the previous version of a record is not older")
 	}
 	return true, nil

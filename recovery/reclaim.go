@@ -77,7 +77,7 @@ func (s *State) retirePage(page pager.PageNo, built uint32) {
 // RetireSegment takes a segment out of the live state; its RETIRE record has been appended.
 func (s *State) RetireSegment(g *tail.Segment) {
 	s.Tail.Retire(g, s.Generation.Load())
-	s.leaving = append(s.leaving, leaving{run: freelist.Run{Start: g.Start, Pages: g.Pages}, firstSeq: g.FirstSeq})
+	s.leaving = append(s.leaving, leaving{run: freelist.Run{Start: g.Start, Pages: g.Pages}, firstSeq: g.FirstSeq, lastSeq: g.LastSeq})
 	s.Free.Retire(freelist.Entry{
 		Run: freelist.Run{Start: g.Start, Pages: g.Pages}, Kind: freelist.KindSegment,
 		Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load(),
@@ -92,6 +92,7 @@ func (s *State) RetireSegment(g *tail.Segment) {
 type leaving struct {
 	run      freelist.Run
 	firstSeq uint64
+	lastSeq  uint64
 	zeroed   uint64 // number of the checkpoint that will make it durable, 0 before it is zeroed
 }
 
@@ -109,9 +110,21 @@ func (s *State) zeroing(r freelist.Run) {
 // that are not durably gone.
 func (s *State) OldestSequence(g *tail.Segment) uint64 {
 	low := uint64(tail.MaxSequence)
+	s.others(g, func(first, _ uint64) { low = min(low, first) })
+	return low
+}
+
+// MayHold reports whether a segment other than g may hold a record of a sequence, among the same.
+func (s *State) MayHold(sequence uint64, g *tail.Segment) (may bool) {
+	s.others(g, func(first, last uint64) { may = may || first <= sequence && sequence <= last })
+	return may
+}
+
+// others visits the first and the last sequence of each segment but g that is in use or not durably gone.
+func (s *State) others(g *tail.Segment, visit func(first, last uint64)) {
 	for _, o := range s.Tail.Segments() {
 		if o.Start != g.Start {
-			low = min(low, o.FirstSeq)
+			visit(o.FirstSeq, o.LastSeq)
 		}
 	}
 	if sabotage.Is(sabotage.LeavingForgotten) {
@@ -123,8 +136,7 @@ func (s *State) OldestSequence(g *tail.Segment) uint64 {
 			continue
 		}
 		keep = append(keep, l)
-		low = min(low, l.firstSeq)
+		visit(l.firstSeq, l.lastSeq)
 	}
 	s.leaving = keep
-	return low
 }

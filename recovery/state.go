@@ -77,6 +77,9 @@ type State struct {
 
 	growMu sync.Mutex // growth, from the file to the free space: no page is handed out in between
 
+	// Loading says that a commit runs whose records are stored plainly and synced in large spans: zeros ahead of it are of no use.
+	Loading atomic.Bool
+
 	// Oldest pin of a reader; set by the owner of the pins.
 	OldestPin func() uint64
 
@@ -240,7 +243,7 @@ func (s *State) growUnit(unit uint64) error {
 	if err := s.P.Grow(from/unit*unit + unit); err != nil {
 		return err
 	}
-	if s.Tail.ByWrite {
+	if s.Tail.ByWrite && !s.Loading.Load() {
 		if err := s.P.WriteZeros(from, s.P.Pages()); err != nil {
 			return err
 		}

@@ -37,6 +37,8 @@ type Tail struct {
 	// ByWrite says how records are stored: by pwrite, for commits that will be
 	// synced one by one, or by plain stores into the mapping.
 	ByWrite bool
+	// ByStore says that the records of the running commit are stored plainly all the same. It must be set while nothing is buffered.
+	ByStore bool
 	// Thrifty says that new segments in the first unit are to be as short as their first record allows: there is no
 	// room for longer ones.
 	Thrifty bool
@@ -197,7 +199,7 @@ func (t *Tail) storeHeader(s *Segment) error {
 
 // store puts bytes into the file in the style of the tail.
 func (t *Tail) store(b []byte, at uint64) error {
-	if t.ByWrite {
+	if t.ByWrite && !t.ByStore {
 		return t.p.WriteAt(b, at)
 	}
 	copy(t.p.View().Writable(at, uint64(len(b))), b)
@@ -259,7 +261,7 @@ func (t *Tail) Append(r *Record) error {
 func (t *Tail) place(r *Record) error {
 	size := r.Size()
 	r.Position = t.pos
-	if t.ByWrite {
+	if t.ByWrite && !t.ByStore {
 		if len(t.buf) == 0 {
 			t.bufPos = t.pos
 		}
