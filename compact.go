@@ -276,6 +276,9 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 		if r.Kind == tail.KindClear && s.OldestSequence(c.g) < r.Sequence {
 			return 0, 0, errKept // a salvage would bring back what it cleared
 		}
+		if r.Kind == tail.KindAbort && s.MayHold(r.Sequence, c.g) && !sabotage.Is(sabotage.AbortDroppedEarly) {
+			return 0, 0, errKept // or what was taken back
+		}
 		if r.Kind != tail.KindPut && r.Kind != tail.KindDelete {
 			continue
 		}

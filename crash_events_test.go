@@ -28,6 +28,10 @@ const (
 	occPad        = "padding"
 	occRemap      = "end of the reserved address space"
 	occReplay     = "reopening"
+	occLoad       = "load that changes segments"
+	occRepeat     = "key put twice in a load"
+	occAbort      = "load that is taken back"
+	occHeldAbort  = "snapshot across a load that is taken back"
 	occHeldSeal   = "snapshot across a checkpoint"
 	occHeldMoved  = "snapshot across a compaction"
 	occHeldSplit  = "snapshot across a split"
@@ -42,6 +46,7 @@ var allOccurrences = []string{
 	occCreated, occSplit, occGrowth, occReuse, occMeta0, occMeta1, occLink, occOverwrite, occDelete, occMulti, occMixed, occCheckpoint, occMoved,
 	occRetire, occDrop, occPad, occRemap, occReplay, occHeldSeal, occHeldMoved, occHeldSplit, occHeldOver,
 	occPunch, occCut, occHeldCut,
+	occLoad, occRepeat, occAbort, occHeldAbort,
 }
 
 // occurrences counts what happens in a history, seen from the disk and, between operations, from the open map.
@@ -167,6 +172,7 @@ func (o *occurrences) record(r *tail.Record) {
 	o.note(occDrop, "", r.Kind == tail.KindDrop)
 	o.note(occLink, "", r.Kind == tail.KindLink)
 	o.note(occPad, "", r.Kind == tail.KindPad)
+	o.note(occAbort, occHeldAbort, r.Kind == tail.KindAbort)
 }
 
 // countPages counts pages that are used again.

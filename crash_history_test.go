@@ -216,7 +216,7 @@ func (c *crashRun) say(format string, args ...any) {
 func simOpen(d *simdisk.Disk, shape, seed uint64, o Options) (*DB, error) {
 	salts := rand.New(rand.NewPCG(seed, 0x5a17))
 	o.LockTimeout, o.MaxSize = -1, d.Capacity()
-	return open(crashPath, o.withDefaults(), internals{disk: d, geometry: tinyGeometry(shape), random: salts.Uint64, memory: func() uint64 { return 1 << 40 }})
+	return open(crashPath, o.withDefaults(), internals{disk: d, geometry: tinyGeometry(shape), random: salts.Uint64, memory: func() uint64 { return 1 << 40 }, loadStage: 1 + int(seed%3)})
 }
 
 func (c *crashRun) open() {

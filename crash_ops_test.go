@@ -1,7 +1,9 @@
 package mapfile
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -24,6 +26,8 @@ var letters = func() (all [26]string) {
 //	put K N         sets key K to N bytes
 //	delete K
 //	tx MODE A...    a commit of several records: K=N sets, K- deletes
+//	load K=N...     a commit by BulkLoad, in which a key may occur more than once
+//	unload K=N...   the same, but its function fails at the end
 //	swap K N        put, by CompareAndSwap if the key is there, by GetOrPut if not
 //	clear, checkpoint, compact, give, sync, reopen
 //	hold, release   a snapshot
@@ -36,6 +40,8 @@ func (c *crashRun) op(text string) {
 		c.delete(crashKeys[mustAtoi(f[1])])
 	case "tx":
 		c.tx(map[string]SyncMode{"default": SyncDefault, "always": SyncAlways, "interval": SyncInterval, "never": SyncNever}[f[1]], c.changes(f[2:]))
+	case "load", "unload":
+		c.load(c.changes(f[1:]), f[0] == "unload")
 	case "checkpoint":
 		c.say("checkpoint")
 		c.must(c.db.Checkpoint())
@@ -160,6 +166,54 @@ func (c *crashRun) tx(sync SyncMode, changes []change) {
 	c.returned(sync)
 }
 
+// errUnload is that of a load which is taken back.
+var errUnload = errors.New("enough")
+
+// load is a commit by BulkLoad, or one that is taken back, during which readers see the state before it.
+func (c *crashRun) load(changes []change, fails bool) {
+	c.say("load, failing %t: %s", fails, describe(changes))
+	before := c.last()
+	_, first := c.db.s.Tail.Position()
+	keys := map[string]bool{}
+	for _, x := range changes {
+		keys[x.key] = true
+	}
+	if !fails {
+		c.will(func(m kv) {
+			for _, x := range changes {
+				m[x.key] = x.value
+			}
+		})
+	}
+	err := c.db.BulkLoad(context.Background(), func(put func(key, value []byte) error) error {
+		for _, x := range changes {
+			c.must(put([]byte(x.key), []byte(x.value)))
+			if got := c.contents(c.db); !maps.Equal(got, before) {
+				c.fail("%s: readers see %v, want %v", c.doing(), brief(got), brief(before))
+			}
+			c.checkHeld()
+		}
+		if fails {
+			return errUnload
+		}
+		return nil
+	})
+	switch {
+	case !fails:
+		c.must(err)
+		c.returned(c.mode)
+	case err != errUnload:
+		c.must(cmp.Or(err, errors.New("the error of a load's function is lost")))
+	}
+	_, last := c.db.s.Tail.Position()
+	c.occurs.note(occLoad, "", !fails && first != nil && first != last)
+	c.occurs.note(occRepeat, "", !fails && len(keys) < len(changes))
+	if got := c.contents(c.db); !maps.Equal(got, c.last()) {
+		c.fail("%s: %v is there, want %v", c.doing(), brief(got), brief(c.last()))
+	}
+	c.check(c.db, "loaded")
+}
+
 func describe(changes []change) string {
 	var b strings.Builder
 	for _, x := range changes {
@@ -209,7 +263,7 @@ func (c *crashRun) checkHeld() {
 
 // random runs a random operation.
 func (c *crashRun) random() {
-	switch x := c.r.IntN(40); {
+	switch x := c.r.IntN(43); {
 	case x < 15:
 		c.put(c.someKey(), c.someValue())
 	case x < 17:
@@ -230,6 +284,8 @@ func (c *crashRun) random() {
 		c.op("sync")
 	case x < 38:
 		c.op("hold")
+	case x < 41:
+		c.load(c.somePuts(), c.r.IntN(2) == 0)
 	default:
 		c.op("reopen")
 	}
@@ -276,6 +332,13 @@ func (c *crashRun) someValue() string {
 func (c *crashRun) someChanges() (all []change) {
 	for range 1 + c.r.IntN(4) {
 		all = append(all, change{c.someKey(), c.someValue(), c.r.IntN(4) == 0})
+	}
+	return all
+}
+
+func (c *crashRun) somePuts() (all []change) {
+	for range c.r.IntN(7) {
+		all = append(all, change{key: c.someKey(), value: c.someValue()})
 	}
 	return all
 }

@@ -37,12 +37,13 @@ type DB struct {
 
 	// turn is the writer's turn: who holds it may append and change the index.
 	turn sync.Mutex
-	// The next six belong to it.
+	// The next seven belong to it.
 	burial      burial        // what readers can be older than
 	lookAt      uint64        // log position behind which upkeep looks around
 	lastMark    uint64        // the mark that the last MARK record carried
 	lastSegment *tail.Segment // the segment of the last commit
 	scratch     batch         // the running commit
+	loadStage   int           // puts that a load looks up side by side
 	counter     [8]byte       // what Add stores
 
 	holder atomic.Pointer[holder] // with Debug.Callers: who holds the turn
@@ -97,6 +98,7 @@ type internals struct {
 	background bool          // run checkpoints, growth and interval syncs in goroutines
 	every      time.Duration // between two looks of upkeep; 0: lookEvery
 	repair     *recovery.Repair
+	loadStage  int // 0: as many as is good
 }
 
 func open(path string, o Options, in internals) (*DB, error) {
@@ -110,7 +112,7 @@ func open(path string, o Options, in internals) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{s: s, opts: o, log: o.Logger.With("path", s.P.Path())}
+	db := &DB{s: s, opts: o, log: o.Logger.With("path", s.P.Path()), loadStage: cmp.Or(in.loadStage, mostStaged)}
 	db.allowed.Store(math.MaxUint64)
 	s.OldestPin = db.pins.oldest
 	db.memory = in.memory()

@@ -37,6 +37,14 @@ func rawNewest(db *DB) map[string]rawRecord {
 			all = append(all, g)
 		}
 	}
+	aborted := map[[2]uint64]bool{}
+	for _, g := range all {
+		eachRaw(v, &g, limit, func(r *tail.Record) {
+			if r.Kind == tail.KindAbort {
+				aborted[[2]uint64{uint64(g.Life), r.Sequence}] = true
+			}
+		})
+	}
 	newest := map[string]rawRecord{}
 	for _, g := range all {
 		below := uint64(tail.MaxSequence)
@@ -45,16 +53,23 @@ func rawNewest(db *DB) map[string]rawRecord {
 				below = min(below, o.FirstSeq)
 			}
 		}
-		var r tail.Record
-		for at := g.Base() + tail.SegmentHeader; tail.ParseHeader(v, at, g.Salt, min(g.End(), limit), &r); at += r.Size() {
+		eachRaw(v, &g, limit, func(r *tail.Record) {
 			was, known := newest[string(r.Key)]
-			if r.Sequence >= below || r.Kind != tail.KindPut && r.Kind != tail.KindDelete {
-				continue
+			if r.Sequence >= below || r.Kind != tail.KindPut && r.Kind != tail.KindDelete || aborted[[2]uint64{uint64(g.Life), r.Sequence}] {
+				return
 			}
 			if !known || r.Visible() > was.visible || r.Visible() == was.visible && r.Sequence > was.sequence {
-				newest[string(r.Key)] = rawRecord{r.Kind, r.Visible(), r.Sequence, at}
+				newest[string(r.Key)] = rawRecord{r.Kind, r.Visible(), r.Sequence, r.Position}
 			}
-		}
+		})
 	}
 	return newest
+}
+
+// eachRaw visits the records of a segment as far as they hold.
+func eachRaw(v *pager.View, g *tail.Segment, limit uint64, visit func(r *tail.Record)) {
+	var r tail.Record
+	for at := g.Base() + tail.SegmentHeader; tail.ParseHeader(v, at, g.Salt, min(g.End(), limit), &r); at += r.Size() {
+		visit(&r)
+	}
 }

@@ -145,7 +145,7 @@ func (h *lifeHistory) internals(d *simdisk.Disk) internals {
 		BucketLines: 1, FillPercent: 40, FanoutBits: uint8(1 + h.seed/4%2), UnitPages: []uint32{4, 4, 4, 8}[h.seed%4], SmallPages: []uint32{1, 2, 4, 1}[h.seed%4],
 		GrowPages: 1, MaxGrowPages: 8, ReserveBytes: 1 << 20, CheckpointBytes: 1 << 40, MaxCheckpoint: 1 << 40,
 	}
-	return internals{disk: d, geometry: g, random: salts.Uint64, memory: func() uint64 { return 1 << 40 }, repair: h.repair}
+	return internals{disk: d, geometry: g, random: salts.Uint64, memory: func() uint64 { return 1 << 40 }, repair: h.repair, loadStage: 1 + int(h.seed%3)}
 }
 
 // broken reports whether an error is the fault that was asked for: then the life ends.
@@ -246,6 +246,18 @@ func (h *lifeHistory) commit(writes []lifeWrite, sync SyncMode) error {
 	if h.lo, h.hi = len(h.states)-2, len(h.states)-1; sync == SyncAlways {
 		h.hi = h.lo
 	}
+	err := h.commitBy(writes, sync)
+	if err == nil {
+		h.returned = len(h.states) - 1
+	}
+	if err == nil && sync == SyncAlways {
+		h.acked = len(h.states) - 1
+	}
+	return err
+}
+
+// commitBy commits writes in a transaction.
+func (h *lifeHistory) commitBy(writes []lifeWrite, sync SyncMode) error {
 	tx, err := h.db.BeginTx(h.t.Context(), &TxOptions{Sync: sync})
 	for _, w := range writes {
 		if err == nil && w.deleted {
@@ -257,11 +269,42 @@ func (h *lifeHistory) commit(writes []lifeWrite, sync SyncMode) error {
 	if err == nil {
 		err = tx.Commit()
 	}
+	return err
+}
+
+// load is a commit by BulkLoad, or one that is taken back.
+func (h *lifeHistory) load(fails bool) error {
+	next := maps.Clone(h.last())
+	err := h.db.BulkLoad(h.t.Context(), func(put func(key, value []byte) error) error {
+		writes := make([]lifeWrite, h.r.IntN(6))
+		for i := range writes {
+			writes[i] = h.write()
+			next[writes[i].key] = writes[i].value
+		}
+		if !fails {
+			h.states = append(h.states, next)
+			if h.hi = len(h.states) - 1; h.db.opts.Sync == SyncAlways {
+				h.hi = h.lo
+			}
+		}
+		for _, w := range writes {
+			if err := put([]byte(w.key), []byte(w.value)); err != nil {
+				return err
+			}
+		}
+		if fails {
+			return errUnload
+		}
+		return nil
+	})
+	if fails && err == errUnload {
+		return nil
+	}
 	if err == nil {
 		h.returned = len(h.states) - 1
-	}
-	if err == nil && sync == SyncAlways {
-		h.acked = len(h.states) - 1
+		if h.db.opts.Sync == SyncAlways {
+			h.acked = len(h.states) - 1
+		}
 	}
 	return err
 }
@@ -271,7 +314,11 @@ func (h *lifeHistory) step() bool {
 	var err error
 	h.lo, h.hi = len(h.states)-1, len(h.states)-1
 	newest := func() { h.acked = len(h.states) - 1 }
-	switch x := h.r.IntN(20); {
+	switch x := h.r.IntN(22); {
+	case x >= 20:
+		fails := h.r.IntN(2) == 0
+		h.say("load, failing %t", fails)
+		err = h.load(fails)
 	case x < 11:
 		sync := []SyncMode{SyncAlways, SyncNever, SyncNever}[h.r.IntN(3)]
 		var writes []lifeWrite

@@ -85,6 +85,7 @@ func main() {
 	_, _ = db.Get(nil)
 	_ = db.GetMany(nil, nil)
 	_ = db.Compact(context.Background())
+	_ = db.BulkLoad(context.Background(), nil)
 	_ = db.Close()
 }
 `

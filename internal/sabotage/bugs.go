@@ -44,6 +44,13 @@ const (
 	MarkSumUnchecked
 	HalfCommits
 	AbortIgnored
+	AbortOmitted
+	AbortDroppedEarly
+	UndoOmitted
+	UndoToOwn
+	UndoKeepsNew
+	LoadPublishedEarly
+	LoadIgnoresError
 	AllocateBeforeWalk
 	ReplaySkipsDrop
 	ReplaySkipsRetire
@@ -170,6 +177,13 @@ var planted = [numBugs]Planted{
 	MarkSumUnchecked:    {"MarkSumUnchecked", "the sum of the mark page is not checked", "mark"},
 	HalfCommits:         {"HalfCommits", "a commit counts from its first record on", "P2"},
 	AbortIgnored:        {"AbortIgnored", "an aborted commit is replayed", "ABORT"},
+	AbortOmitted:        {"AbortOmitted", "a load that is taken back leaves no ABORT", "I2; ABORT"},
+	AbortDroppedEarly:   {"AbortDroppedEarly", "an ABORT goes though a record of its commit may be in the log", "ABORT, hole 22"},
+	UndoOmitted:         {"UndoOmitted", "a load that is taken back leaves its slots as they are", "I2; ABORT"},
+	UndoToOwn:           {"UndoToOwn", "a slot is taken back to an earlier record of the same load", "ABORT"},
+	UndoKeepsNew:        {"UndoKeepsNew", "slots of keys that were new stay when a load is taken back", "ABORT"},
+	LoadPublishedEarly:  {"LoadPublishedEarly", "a load publishes what it has stored so far", "I6; commit, step 7"},
+	LoadIgnoresError:    {"LoadIgnoresError", "a load keeps what was put before its function failed", "BulkLoad"},
 	AllocateBeforeWalk:  {"AllocateBeforeWalk", "the walked tail stays in the free space", "hole 7: noExclude"},
 	ReplaySkipsDrop:     {"ReplaySkipsDrop", "replay leaves DROP records out", "I2"},
 	ReplaySkipsRetire:   {"ReplaySkipsRetire", "replay leaves RETIRE records out", "I2"},
