@@ -47,7 +47,7 @@ func (a *app) importInto(cmd *cobra.Command, src *source, path string) (*target,
 	if err != nil {
 		return nil, err
 	}
-	return t, t.close(a.importFiles(cmd, src, t))
+	return t, t.close(t.fill(func() error { return a.importFiles(cmd, src, t) }))
 }
 
 func (a *app) importFiles(cmd *cobra.Command, src *source, t *target) error {

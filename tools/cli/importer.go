@@ -68,15 +68,18 @@ func (a *app) importStore(cmd *cobra.Command, from, source, path, bucket string,
 func (a *app) importEntries(cmd *cobra.Command, im *Importer, source, bucket string, t *target) error {
 	bar := a.newProgress(cmd, "importing", unitEntries, 0)
 	defer bar.finish()
-	before, n := t.db.Len(), uint64(0)
-	count, err := im.Entries(cmd.Context(), source, bucket, func(key, value []byte) error {
-		if err := cmd.Context().Err(); err != nil {
-			return err
-		}
-		n++
-		bar.add(1)
-		return t.put(append([]byte{}, key...), append([]byte{}, value...))
-	}, func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "mapfile: %s: %s\n", source, text) })
+	before, n, count := t.db.Len(), uint64(0), uint64(0)
+	err := t.fill(func() (err error) {
+		count, err = im.Entries(cmd.Context(), source, bucket, func(key, value []byte) error {
+			if err := cmd.Context().Err(); err != nil {
+				return err
+			}
+			n++
+			bar.add(1)
+			return t.put(append([]byte{}, key...), append([]byte{}, value...))
+		}, func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "mapfile: %s: %s\n", source, text) })
+		return err
+	})
 	if err == nil {
 		err = t.commit()
 	}

@@ -30,7 +30,7 @@ func (a *app) loadCmd() *cobra.Command {
 			return err
 		}
 		start := time.Now()
-		if err := t.close(a.load(cmd, t, form.reader())); err != nil {
+		if err := t.close(t.fill(func() error { return a.load(cmd, t, form.reader()) })); err != nil {
 			return err
 		}
 		tell(cmd, "loaded", "entries", t, start)

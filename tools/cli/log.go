@@ -18,7 +18,7 @@ type logRecord struct {
 	LSN      uint64   `json:"lsn"`
 	Position uint64   `json:"position"` // byte offset in the file
 	Segment  uint64   `json:"segment"`  // its first page
-	Kind     string   `json:"kind"`     // put, delete, drop, retire, link, abort, pad; damaged where the header does not hold
+	Kind     string   `json:"kind"`     // put, delete, drop, retire, link, abort, pad, clear; damaged where the header does not hold
 	Flags    []string `json:"flags"`
 	Sequence uint64   `json:"sequence"`
 	Previous uint64   `json:"previous"`        // position of the version before, 0: none
@@ -117,7 +117,7 @@ func (m *rawMap) readRecord(u *useOf, at uint64, wholeKey bool) logRecord {
 func (r *logRecord) damaged() bool { return r.Header != "right" || r.Sum != "right" }
 
 func kindName(k tail.Kind) string {
-	names := []string{"?", "put", "delete", "drop", "retire", "link", "abort", "pad"}
+	names := []string{"?", "put", "delete", "drop", "retire", "link", "abort", "pad", "clear"}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,7 @@ type target struct {
 	path    string
 	created bool // the file is of this run's making
 
+	load         func(key, value []byte) error // inside fill, of a map of this run's making
 	keys, values [][]byte
 	pendingBytes int64
 
@@ -46,8 +48,29 @@ func (a *app) openTarget(cmd *cobra.Command, path string) (*target, error) {
 	return &target{db: db, path: path, created: absent && db.Len() == 0}, nil
 }
 
+// fill runs work, which calls put for each entry. A map of this run's making is loaded as one commit: if work
+// fails nothing of it is wanted. Another one keeps what was committed.
+func (t *target) fill(work func() error) error {
+	if !t.created {
+		return work()
+	}
+	return t.db.BulkLoad(context.Background(), func(put func(key, value []byte) error) error {
+		t.load = put
+		defer func() { t.load = nil }()
+		return work()
+	})
+}
+
 // put takes key and value, which it keeps, and commits when a batch is full.
 func (t *target) put(key, value []byte) error {
+	if t.load != nil {
+		if err := t.load(key, value); err != nil {
+			return t.keyError(key, err)
+		}
+		t.entries++
+		t.bytes += int64(len(key) + len(value))
+		return nil
+	}
 	t.keys, t.values = append(t.keys, key), append(t.values, value)
 	t.pendingBytes += int64(len(key) + len(value))
 	if len(t.keys) < batchEntries && t.pendingBytes < batchBytes {
@@ -60,7 +83,7 @@ func (t *target) commit() error {
 	err := t.db.Update(func(tx *mapfile.Tx) error {
 		for i, key := range t.keys {
 			if err := tx.Put(key, t.values[i]); err != nil {
-				return fmt.Errorf("mapfile: %s: key %s: %w", t.path, shorten(string(key)), unprefixed{err})
+				return t.keyError(key, err)
 			}
 		}
 		return nil
@@ -72,6 +95,11 @@ func (t *target) commit() error {
 	t.bytes += t.pendingBytes
 	t.keys, t.values, t.pendingBytes = t.keys[:0], t.values[:0], 0
 	return nil
+}
+
+// keyError says of an error which entry it met.
+func (t *target) keyError(key []byte, err error) error {
+	return fmt.Errorf("mapfile: %s: key %s: %w", t.path, shorten(string(key)), unprefixed{err})
 }
 
 // close commits what is pending, syncs and closes, unless err says that the work
