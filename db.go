@@ -60,8 +60,9 @@ type DB struct {
 // counters are what Stats reports of this open map.
 type counters struct {
 	checkpoints atomic.Uint64
-	seal        longest // the turn held to seal a checkpoint
-	finish      longest // the turn held to release what a checkpoint freed
+	seal        longest       // the turn held to seal a checkpoint
+	finish      longest       // the turn held to release what a checkpoint freed
+	compacted   atomic.Uint64 // bytes of the log that background compaction looked at
 }
 
 // longest keeps the longest of some durations.

@@ -194,6 +194,14 @@ func ExampleRange_Split() {
 	// Output: 100 <nil>
 }
 
+func ExampleCompactionOptions() {
+	db, done := tempMapWith(mapfile.Options{Compaction: mapfile.CompactionOptions{Garbage: 25, Rate: 8 << 20}}) // a smaller file, and a gentler worker
+	defer done()
+	must(db.Put([]byte("apple"), []byte("red")))
+	fmt.Println(db.Len())
+	// Output: 1
+}
+
 func ExampleDebugOptions() {
 	db, done := tempMapWith(mapfile.Options{Debug: mapfile.DebugOptions{Callers: true}})
 	defer done()

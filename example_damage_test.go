@@ -128,6 +128,15 @@ func ExampleInfo() {
 	// Output: format 1 false
 }
 
+func ExampleSpaceInfo() {
+	path, _, done := closedMap()
+	defer done()
+	info, err := mapfile.ReadInfo(path)
+	must(err)
+	fmt.Println(info.Space.Live > 0, info.Space.Garbage)
+	// Output: true 0
+}
+
 func ExampleMetaInfo() {
 	path, _, done := closedMap()
 	defer done()

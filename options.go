@@ -81,8 +81,8 @@ type Options struct {
 type CompactionOptions struct {
 	// Off leaves garbage where it is until Compact, or until a writer finds no room.
 	Off bool
-	// Garbage is how much of what the file holds may be garbage, or wait for checkpoints, in percent, before compaction begins. Writers who make
-	// garbage faster than compaction takes it back wait for it when it is 5 more. 0: 40.
+	// Garbage is how much of what the file holds may be garbage, or wait for checkpoints, in percent, 10 to 90. Compaction begins 7 below; 2
+	// below writers who make garbage faster than it is taken back wait for that. What a reader holds does not count. 0: 40.
 	Garbage int
 	// Rate is how many bytes of the log compaction looks at in a second; it is exceeded the more, the more Garbage is. 0: 32 MiB.
 	Rate int64
@@ -112,7 +112,7 @@ func (o *Options) withDefaults() Options {
 	if d.Compaction.Garbage <= 0 {
 		d.Compaction.Garbage = 40
 	}
-	d.Compaction.Garbage = min(d.Compaction.Garbage, 90)
+	d.Compaction.Garbage = min(max(d.Compaction.Garbage, 10), 90)
 	if d.Compaction.Rate <= 0 {
 		d.Compaction.Rate = 32 << 20
 	}

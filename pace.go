@@ -13,6 +13,7 @@ type pacer struct {
 	soft   float64
 	excess float64 // how far above soft the share of garbage is: 1 is where writers wait
 	usage  usage   // at the last look
+	done   uint64  // bytes that compaction looked at since
 	looked time.Time
 	every  time.Duration // between two looks: a file of many segments takes long to look at
 	next   time.Time     // when the rate allows the next step
@@ -20,14 +21,17 @@ type pacer struct {
 }
 
 const (
-	beginBelow = 0.05 // below the share where writers wait compaction begins
+	waitBelow  = 0.02 // below the share that is kept writers wait: they go on during a checkpoint
+	beginBelow = 0.05 // below that compaction begins
 	stopAt     = 0.75 // of the share where it begins: compaction ends
-	paceEvery  = 10 * time.Millisecond
-	paceShare  = 100                  // of the time, at most, looking holds the turn
-	paceSleep  = 2 * time.Millisecond // a shorter sleep takes longer than it should
-	quickly    = 8                    // times the rate, where writers begin to wait
-	brakeStep  = 100 * time.Microsecond
-	brakeMost  = 100 * time.Millisecond
+	// Behind the share where they wait writers may append a third of what compaction looks at, of which half or more is garbage then: they never stop.
+	writersShare = 3
+	paceEvery    = 10 * time.Millisecond
+	paceShare    = 100                  // of the time, at most, looking holds the turn
+	paceSleep    = 2 * time.Millisecond // a shorter sleep takes longer than it should
+	quickly      = 8                    // times the rate, where writers begin to wait
+	brakeStep    = 100 * time.Microsecond
+	brakeMost    = 100 * time.Millisecond
 )
 
 func (p *pacer) begin(u *upkeep, soft float64) {
@@ -49,18 +53,19 @@ func (p *pacer) judge() {
 	begin := time.Now()
 	w, end := db.usage(), db.s.Tail.LSN
 	due := end-db.s.LastSeal() > db.checkpointBound()
+	defer func() { p.done = 0 }()
 	p.usage, p.every = w, max(paceEvery, paceShare*time.Since(begin))
 	db.turn.Unlock()
 	hard := p.soft + beginBelow
 	p.excess = (w.share() - p.soft) / beginBelow
 	room := (hard*float64(w.held()) - float64(w.garbage+w.pending)) / (1 - hard)
 	if due || p.excess > 0 && w.pending > w.held()/pendingLoad {
-		db.allowed.Store(end + uint64(max(room, float64(db.checkpointBound()/4))))
+		db.allowed.Store(end + uint64(max(room, float64(db.checkpointBound()/8))))
 		p.err = p.u.makeCheckpoint()
 		return
 	}
 	if p.excess > 0 {
-		db.allowed.Store(end + uint64(max(room/4, tail.SegmentHeader)))
+		db.allowed.Store(end + uint64(max(room/4, float64(p.done)/writersShare, tail.SegmentHeader)))
 	} else {
 		db.allowed.Store(math.MaxUint64)
 	}
@@ -68,6 +73,8 @@ func (p *pacer) judge() {
 
 // pace sleeps as long as the rate asks for, and lets others have checkpointMu now and then.
 func (p *pacer) pace(looked uint64) {
+	p.u.db.counters.compacted.Add(looked)
+	p.done += looked
 	if time.Since(p.looked) > p.every {
 		p.u.db.checkpointMu.Unlock()
 		p.u.db.checkpointMu.Lock()

@@ -18,15 +18,11 @@ import (
 	"github.com/mapfile-db/mapfile/pager"
 )
 
-// The promises on space are tested with few keys in the default run and at full size by flags:
-//
-//	go test -run 'TestSteadyState$' -space.keys=2000000 -space.rounds=10 -space.dir=DIR -v -timeout 30m .
-//	go test -run 'TestGivesBack$' -space.keys=5000000 -space.dir=DIR -v -timeout 30m .
-//	go test -run 'TestForeground$' -space.keys=2000000 -space.windows=6 -space.dir=DIR -v -timeout 30m .
+// The promises on space are tested with few keys in the default run, and at full size by flags: CONTRIBUTING.md has the commands.
 var (
 	spaceKeys    = flag.Uint64("space.keys", 0, "keys of the map in the tests of space, 0: few")
 	spaceRounds  = flag.Int("space.rounds", 0, "how often TestSteadyState overwrites the map, 0: as the test says")
-	spaceWindows = flag.Int("space.windows", 0, "pairs of windows of TestForeground, 0: the test is not run")
+	spaceWindows = flag.Int("space.windows", 0, "pairs of windows, of two seconds each, in TestForeground, 0: few short ones")
 	spaceDir     = flag.String("space.dir", "", "directory of the map, on a real disk; a temporary one if empty")
 	spaceSeed    = flag.Uint64("space.seed", 1, "seed of the keys' order")
 )

@@ -1,6 +1,10 @@
 package mapfile
 
 import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,4 +70,64 @@ func TestGivesBack(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	t.Logf("%v until %d MiB are less than a quarter of %d: %s", time.Since(begin).Round(time.Millisecond), s.allocated()>>20, most.Allocated>>20, split(s.db.Stats()))
+}
+
+// TestForeground measures what compaction costs beside it: windows with it and without it, by turns, in which one goroutine puts and another gets. Garbage
+// is made between windows, so that there is always something to take back.
+func TestForeground(t *testing.T) {
+	s, windows, length := newSpaceRun(t, 100_000, &Options{Sync: SyncNever}), 2, 100*time.Millisecond
+	if *spaceWindows > 0 {
+		windows, length = *spaceWindows, 2*time.Second
+	}
+	var with, without [2][]float64 // rates of Put and Get
+	for range s.keys / 2 {
+		s.put(s.r.Uint64N(s.keys))
+	}
+	for range windows {
+		s.db.clearing.Add(1) // keeps compaction away
+		for range s.keys / 10 {
+			s.put(s.r.Uint64N(s.keys))
+		}
+		puts, gets := s.window(length)
+		without[0], without[1] = append(without[0], puts), append(without[1], gets)
+		s.db.clearing.Add(-1)
+		time.Sleep(10 * time.Millisecond)
+		before := s.db.counters.compacted.Load()
+		puts, gets = s.window(length)
+		require.Greater(t, s.db.counters.compacted.Load(), before, "compaction did not run")
+		with[0], with[1] = append(with[0], puts), append(with[1], gets)
+	}
+	for i, name := range []string{"Put", "Get"} {
+		ratios := make([]float64, len(with[i]))
+		for k := range ratios {
+			ratios[k] = with[i][k] / without[i][k]
+		}
+		slices.Sort(ratios)
+		t.Logf("%s beside compaction / without: median %.2f, %.2f to %.2f of %d pairs", name, ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1], len(ratios))
+	}
+}
+
+// window puts and gets for a while, and answers how often a second.
+func (s *spaceRun) window(length time.Duration) (puts, gets float64) {
+	var done atomic.Bool
+	var group sync.WaitGroup
+	count := func(n *float64, call func(r *rand.Rand)) {
+		group.Go(func() {
+			r, begin, calls := rand.New(rand.NewPCG(*spaceSeed, uint64(len(s.value)))), time.Now(), 0
+			for ; !done.Load(); calls++ {
+				call(r)
+			}
+			*n = float64(calls) / time.Since(begin).Seconds()
+		})
+	}
+	count(&puts, func(*rand.Rand) { s.put(s.r.Uint64N(s.keys)) })
+	count(&gets, func(r *rand.Rand) {
+		key := spaceKeyOf(r.Uint64N(s.keys))
+		_, err := s.db.Get(key[:])
+		require.NoError(s.t, err)
+	})
+	time.Sleep(length)
+	done.Store(true)
+	group.Wait()
+	return puts, gets
 }

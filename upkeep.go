@@ -129,7 +129,7 @@ func (u *upkeep) makeCheckpoint() error {
 		return err
 	}
 	units, pages := u.db.s.Free.Turnover()
-	u.used, u.copied = max(units-u.units, u.used*3/4), pages-u.pages
+	u.used, u.copied = (u.used+units-u.units)/2, pages-u.pages
 	u.units, u.pages = units, pages
 	return u.giveBack(false)
 }
@@ -272,7 +272,7 @@ func (u *upkeep) compact(bool) error {
 	w := db.usage()
 	db.turn.Unlock()
 	defer db.allowed.Store(math.MaxUint64)
-	soft, least := float64(o.Garbage)/100-beginBelow, uint64(db.s.P.Geo.UnitBytes())
+	soft, least := float64(o.Garbage)/100-waitBelow-beginBelow, uint64(db.s.P.Geo.UnitBytes())
 	if w.garbage > least && w.share() > soft {
 		u.pacer.begin(u, soft)
 		if err := u.empty(); err != nil {
