@@ -18,6 +18,11 @@
 // ends the callback and is the call's error: of a page that the disk does not give, for
 // the two faults look the same.
 //
+// # Backups
+//
+// [DB.Backup] writes one moment of a map in use as a stream, [DB.BackupSince] what has changed since, and [Restore] makes a map of both.
+// A copy of the file that was made while the map was in use opens to the state after some commit, or answers ErrCorrupt.
+//
 // # Errors
 //
 // What a caller can act on is a sentinel of this package, found by errors.Is; damage is

@@ -26,7 +26,8 @@ func (a *app) backupCmd() *cobra.Command {
 			"restore reads. --since SEQ writes what has changed since the backup that said SEQ\n" +
 			"at its end; where the map cannot tell that any more the exit code is 1, and a\n" +
 			"whole backup is needed. FILE has its name, and takes the place of what had it, when it\n" +
-			"is whole and durable.",
+			"is whole and durable. A map that a program has open for writing is backed up by the\n" +
+			"program, with DB.Backup.",
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.RunE = a.onFile(0, func(cmd *cobra.Command, args []string) error {
