@@ -18,6 +18,9 @@ var scripts = []struct {
 	shows []string
 }{
 	{"create", SyncAlways, 0, []string{"put 0 60"}, []string{occCreated}},
+	{"drop", SyncAlways, 3,
+		[]string{"put 0 900", "put 1 7000", "delete 0", "put 2 7000", "put 3 20000", "compact", "put 2 7000", "compact", "put 3 7000", "compact", "checkpoint", "compact"},
+		[]string{occDrop, occRetire, occMoved}},
 	{"split", SyncAlways, 0,
 		[]string{"put 0 5", "put 1 60", "put 2 5", "put 3 900", "put 4 5", "put 5 60", "put 6 5", "put 7 60", "put 8 5", "checkpoint", "put 0 60"},
 		[]string{occSplit, occOverwrite, occCheckpoint}},
@@ -40,9 +43,6 @@ var scripts = []struct {
 	{"compaction", SyncAlways, 0,
 		[]string{"tx default 0=900 1=7000", "put 2 7000", "put 0 900", "delete 1", "put 2 60", "put 3 7000", "compact", "put 0 60", "put 4 7000", "compact", "put 3 5"},
 		[]string{occMoved, occRetire, occReuse}},
-	{"drop", SyncAlways, 3,
-		[]string{"put 0 900", "put 1 7000", "delete 0", "put 2 7000", "put 3 20000", "compact", "put 2 7000", "compact", "put 3 7000", "compact", "checkpoint", "compact"},
-		[]string{occDrop, occRetire, occMoved}},
 	{"compaction unsynced", SyncNever, 3,
 		[]string{"tx default 0=900 1=7000", "put 2 20000", "put 0 900", "delete 1", "put 2 60", "put 3 7000", "compact", "put 4 900", "delete 3", "put 5 20000", "compact", "put 3 5"},
 		[]string{occMoved, occRetire}},
