@@ -8,6 +8,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/internal/backup"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/recovery"
 )
 
@@ -58,6 +59,9 @@ func (db *DB) backup(ctx context.Context, w io.Writer, base *uint64) (uint64, er
 // settleBackup makes durable what a backup will show. What recovery cannot cut off is what the sequence stands for.
 func (db *DB) settleBackup(tx *Tx) error {
 	return db.guarded(func() error {
+		if sabotage.Is(sabotage.BackupUnsynced) {
+			return nil
+		}
 		if !db.opts.ReadOnly {
 			return db.dur.sync(tx.logEnd)
 		}

@@ -36,7 +36,7 @@ const (
 // catchers are the tests that may catch a bug, the cheap ones first: a package and a pattern of -test.run.
 var catchers = [][2]string{
 	{".", "^(TestQueue.*|TestWoven[^R].*|TestWovenRot|TestWovenReclaim)$"},
-	{".", "^(TestFound.*)$"},
+	{".", "^(TestFound.*|TestHistory.*|TestBackupModel)$"},
 	{".", "^(TestWovenReads)$"},
 	{".", "^(TestLives)$"},
 	{".", "^(TestCreatorDies.*|TestLock.*|TestReplaced|TestCutShort|TestOpenErrors|TestReadOnlyWritesNothing|TestCloseWaits|TestMaxSize|TestHashAttacks|TestOutgrowReservation|TestRemap)$"},

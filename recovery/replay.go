@@ -69,7 +69,7 @@ func (s *State) recover(o *Options) error {
 	if err != nil {
 		return err
 	}
-	if len(w.Gaps)+len(b.pads) > 0 {
+	if len(w.Gaps)+len(b.pads) > 0 && !sabotage.Is(sabotage.LossKeepsFloor) {
 		s.history.lost(s.Tail.Sequence, w.Mark-min(w.End.LSN, w.Mark))
 	}
 	s.SetRoot(s.Index.Root)
@@ -244,7 +244,9 @@ func (s *State) applySlot(r *tail.Record) error {
 	}
 	if r.Kind == tail.KindDrop {
 		s.Tombstones--
-		s.Dropped(r)
+		if !sabotage.Is(sabotage.ReplayKeepsFloor) {
+			s.Dropped(r)
+		}
 		return s.Index.Drop()
 	}
 	if err := s.Index.Set(r.Position); err != nil {

@@ -92,6 +92,10 @@ const (
 	GiveUntaken
 	PunchRetired
 	CutNeeded
+	DropKeepsFloor
+	ReplayKeepsFloor
+	LossKeepsFloor
+	BackupUnsynced
 
 	// Readers.
 	SlotBeforeSequence
@@ -224,6 +228,10 @@ var planted = [numBugs]Planted{
 	GiveUntaken:           {"GiveUntaken", "free units are punched and stay free", "hole 24: ErrFull"},
 	PunchRetired:          {"PunchRetired", "a segment is punched when it is retired, before meta pages and readers let go of it", "I4, I6"},
 	CutNeeded:             {"CutNeeded", "the file is cut though a meta page needs what is behind", "I4"},
+	DropKeepsFloor:        {"DropKeepsFloor", "the history does not hear of a tombstone that compaction drops", "history"},
+	ReplayKeepsFloor:      {"ReplayKeepsFloor", "the history does not hear of a tombstone whose DROP is replayed", "history"},
+	LossKeepsFloor:        {"LossKeepsFloor", "the history does not hear of a loss that was accepted", "history"},
+	BackupUnsynced:        {"BackupUnsynced", "a backup does not sync what it shows", "hole 31"},
 
 	SlotBeforeSequence: {"SlotBeforeSequence", "GetMany loads slots before the sequence", "reader, step 1; reader order 2"},
 	SequenceIgnored:    {"SequenceIgnored", "Get and Has see what is not published", "I6; reader order 3"},
