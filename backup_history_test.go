@@ -175,6 +175,20 @@ func TestHistory(t *testing.T) {
 			h.reopen(Options{})
 		}},
 		{"read-only", func(h *historyMap) { h.put(2, 60); h.reopen(Options{ReadOnly: true}) }},
+		{"index made anew", func(h *historyMap) {
+			h.put(2, 60)
+			h.delete(0)
+			require.NoError(h.t, h.db.Close())
+			h.open(Options{}, &recovery.Repair{RebuildIndex: true})
+		}},
+		{"index made anew behind a clear that is in the tail", func(h *historyMap) {
+			h.put(2, 60)
+			require.NoError(h.t, h.db.Clear())
+			h.put(3, 60)
+			h.disk = h.disk.Kill()
+			h.watch(nil)
+			h.open(Options{}, &recovery.Repair{RebuildIndex: true})
+		}},
 		{"read-only, killed before", func(h *historyMap) { h.put(2, 60); h.disk = h.disk.Kill(); h.open(Options{ReadOnly: true}, nil) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
