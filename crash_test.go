@@ -81,7 +81,7 @@ func TestCrash(t *testing.T) {
 	d, n := time.Since(begin), s.images.Load()-before
 	if n >= 10000 { // fewer need not come to the script of dropped tombstones
 		require.NotZero(t, s.gone.Load())
-		require.Greater(t, s.increments.Load(), n/10)
+		require.Greater(t, s.increments.Load(), n/20)
 	}
 	t.Logf("backups behind a crash: %d increments, history gone %d times", s.increments.Load(), s.gone.Load())
 	t.Logf("%d distinct images of %d histories in %v: %.0f a second; cut again in recovery once %d, twice %d, three times %d; %d in all",
