@@ -21,15 +21,16 @@ type pacer struct {
 }
 
 const (
-	waitBelow  = 0.02 // below the share that is kept writers wait: they go on during a checkpoint
+	waitBelow  = 0.03 // below the share that is kept writers wait: they go on during a checkpoint
 	beginBelow = 0.05 // below that compaction begins
 	stopAt     = 0.75 // of the share where it begins: compaction ends
 	// Behind the share where they wait writers may append a third of what compaction looks at, of which half or more is garbage then: they never stop.
 	writersShare = 3
 	paceEvery    = 10 * time.Millisecond
-	paceShare    = 100                  // of the time, at most, looking holds the turn
-	paceSleep    = 2 * time.Millisecond // a shorter sleep takes longer than it should
-	quickly      = 8                    // times the rate, where writers begin to wait
+	paceSeldom   = 100 * time.Millisecond // garbage grows by megabytes meanwhile
+	paceShare    = 100                    // times as long as looking holds the turn it does not look again, if that is not more than paceSeldom
+	paceSleep    = 2 * time.Millisecond   // a shorter sleep takes longer than it should
+	quickly      = 8                      // times the rate, where writers begin to wait
 	brakeStep    = 100 * time.Microsecond
 	brakeMost    = 100 * time.Millisecond
 )
@@ -54,7 +55,7 @@ func (p *pacer) judge() {
 	w, end := db.usage(), db.s.Tail.LSN
 	due := end-db.s.LastSeal() > db.checkpointBound()
 	defer func() { p.done = 0 }()
-	p.usage, p.every = w, max(paceEvery, paceShare*time.Since(begin))
+	p.usage, p.every = w, min(max(paceEvery, paceShare*time.Since(begin)), paceSeldom)
 	db.turn.Unlock()
 	hard := p.soft + beginBelow
 	p.excess = (w.share() - p.soft) / beginBelow
