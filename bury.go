@@ -1,48 +1,34 @@
 package mapfile
 
-// A tombstone counts as alive until no older record of its key can come back: until every segment that began before it has been zeroed, durably. So the
-// log is compacted from its begin on, which moves the tombstones, checkpoints make what was compacted go for good, and then all of them can be
-// dropped, wherever they lie.
+import "github.com/mapfile-db/mapfile/tail"
+
+// Tombstones go in the order of the log (tombstones.go): it is compacted from its begin on, and each segment drops those that lie in it.
 const (
 	tombstoneShare = 10 // of what is alive, a tenth: with more tombstones than that it is worth it
-	goneAfter      = 3  // checkpoints until a segment that was retired is zeroed, durably
+	goneAfter      = 4  // checkpoints until a segment that was retired is zeroed, durably: two until it is free, two behind that
 )
-
-// burial is a moment: who has pinned its generation, or a later one, sees all commits up to its sequence.
-type burial struct{ sequence, generation uint64 }
-
-// burialNow is the present.
-func (db *DB) burialNow() burial {
-	db.turn.Lock()
-	defer db.turn.Unlock()
-	b := burial{sequence: db.s.Published.Load()}
-	b.generation = db.s.Generation.Add(1)
-	return b
-}
 
 // buried reports whether there are so many tombstones that dropping them is worth it.
 func (w usage) buried(least uint64) bool {
 	return w.tombstones > least && w.tombstones > w.live/tombstoneShare
 }
 
-// bury drops the tombstones that there are now, unless a reader is older than that.
+// bury drops the tombstones that there are now, unless readers are older than too many of them.
 func (u *upkeep) bury(least uint64) error {
-	db, now := u.db, u.db.burialNow()
+	db := u.db
 	for range 2 {
-		if db.pins.oldest() < now.generation || !u.pacer.usage.buried(least) {
+		db.beginTombstones(false)
+		db.turn.Lock()
+		enough, began := db.forgotten()*tombstoneBytes > least, db.s.Tail.Sequence
+		db.turn.Unlock()
+		if !enough || !u.pacer.usage.buried(least) {
 			return nil
 		}
-		db.turn.Lock()
-		db.burial = now
-		began := db.s.Tail.Sequence
-		db.turn.Unlock()
 		if err := u.compactAll(began); err != nil || !u.goesOn() {
 			return err
 		}
-		for range goneAfter {
-			if err := u.makeCheckpoint(); err != nil {
-				return err
-			}
+		if err := u.gone(); err != nil {
+			return err
 		}
 		u.pacer.judge()
 	}
@@ -63,4 +49,17 @@ func (u *upkeep) compactAll(began uint64) error {
 		at = g.FirstLSN
 	}
 	return u.pacer.err
+}
+
+// gone makes the checkpoints until what was retired is gone, durably, as far as readers let it.
+func (u *upkeep) gone() error {
+	for range goneAfter {
+		if u.db.s.OldestLeaving() == tail.MaxSequence {
+			break
+		}
+		if err := u.makeCheckpoint(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

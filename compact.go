@@ -28,7 +28,7 @@ const (
 
 // Compact moves what is alive out of every segment that holds garbage, and makes the checkpoints that free
 // the space for new records. It runs beside readers and writers, in small steps, until done or until
-// ctx is. The file itself becomes shorter at Close. Compaction also runs by itself when
+// ctx is. Tombstones go, but for those that a reader is older than, and the index becomes as small as its keys allow. The file itself becomes shorter at Close. Compaction also runs by itself when
 // garbage exceeds 40 % of the log. Inside Update it would wait for itself.
 func (db *DB) Compact(ctx context.Context) error {
 	if err := db.writable(); err != nil {
@@ -39,7 +39,12 @@ func (db *DB) Compact(ctx context.Context) error {
 	if err := db.ready(); err != nil {
 		return err
 	}
-	return db.guarded(func() error { return db.compact(ctx, 0, 0) })
+	return db.guarded(func() error {
+		if err := db.compact(ctx, 0, 0); err != nil {
+			return err
+		}
+		return db.mergeIndex(ctx, func() {})
+	})
 }
 
 // compact works until garbage is at most percent of the log or, if units is not 0, until so many units are free.
@@ -50,10 +55,23 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 	db.turn.Lock()
 	began := db.s.Tail.Sequence
 	db.turn.Unlock()
+	db.beginTombstones(units > 0)
 	for {
-		g, ok := db.emptiest(skip, began, percent, units > 0)
+		g, ok := db.oldest(skip, began)
+		if !ok {
+			g, ok = db.emptiest(skip, began, percent, units > 0)
+		}
 		if db.clearing.Load() > 0 {
 			return ctx.Err() // Clear waits, and does it better
+		}
+		if !ok {
+			more, err := db.again(ctx, skip)
+			if err != nil {
+				return err
+			}
+			if more {
+				continue
+			}
 		}
 		if !ok || ctx.Err() != nil {
 			break
@@ -64,6 +82,9 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 			retired, some = retired+1, true
 		case errors.Is(err, errKept):
 			skip[g.Salt] = true
+			if errors.Is(err, errLater) {
+				db.tombs.later = append(db.tombs.later, g.Salt)
+			}
 		case errors.Is(err, errs.ErrFull) && retired > 0: // what has been retired makes room
 		default:
 			return err
@@ -100,7 +121,7 @@ func (db *DB) release() error {
 
 // emptiest chooses the segment with the least live share; counters choose, they never decide. Moving what is nearly all
 // alive gains too little, the more so where there is hardly room to move it to. Segments that began behind a sequence are
-// left alone: with padded commits what compaction itself wrote has garbage, and it would never end.
+// left alone, unless nothing in them is alive: with padded commits what compaction itself wrote has garbage, and it would never end.
 func (db *DB) emptiest(skip map[uint64]bool, began uint64, percent int, pressed bool) (best tail.Segment, ok bool) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
@@ -114,7 +135,7 @@ func (db *DB) emptiest(skip map[uint64]bool, began uint64, percent int, pressed 
 		size := g.Used - tail.SegmentHeader
 		live := min(db.s.Tail.Live(g), size)
 		used, garbage = used+size, garbage+size-live
-		if s := float64(live) / float64(max(size, 1)); (s < share || ok && s == share && g.Start < best.Start) && !skip[g.Salt] && g.FirstSeq <= began {
+		if s := float64(live) / float64(max(size, 1)); (s < share || ok && s == share && g.Start < best.Start) && !skip[g.Salt] && (g.FirstSeq <= began || live == 0) {
 			best, share, ok = *g, s, true
 		}
 	})
@@ -203,6 +224,7 @@ type compaction struct {
 	most  int    // records that a step moves at most
 	least int    // and at least, however little room there is
 	group []movedRecord
+	puts  bool // PUT records were seen in it
 }
 
 // movedRecord is a live record on its way.
@@ -231,7 +253,17 @@ func (c *compaction) step() (done bool, err error) {
 
 // atTurn runs f under the writer's turn and the fault guard, with the segment, if it is still in use.
 func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
-	db := c.db
+	return c.db.atTurn(func() error {
+		g := c.db.s.Tail.Lookup(c.g.Start)
+		if g == nil || g.Salt != c.g.Salt {
+			return errKept
+		}
+		return f(g)
+	})
+}
+
+// atTurn runs f under the writer's turn and the fault guard.
+func (db *DB) atTurn(f func() error) (err error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	old := debug.SetPanicOnFault(true)
@@ -244,11 +276,7 @@ func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
 	if err := db.ready(); err != nil {
 		return err
 	}
-	g := db.s.Tail.Lookup(c.g.Start)
-	if g == nil || g.Salt != c.g.Salt {
-		return errKept
-	}
-	return f(g)
+	return f()
 }
 
 // gather finds the next live records. What cannot be read is alive (hole 23): the segment stays. So does one on a page that
@@ -279,6 +307,10 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 		if r.Kind == tail.KindAbort && s.MayHold(r.Sequence, c.g) && !sabotage.Is(sabotage.AbortDroppedEarly) {
 			return 0, 0, errKept // or what was taken back
 		}
+		if r.Kind == tail.KindDrop && s.OldestLeaving() < r.Sequence && !sabotage.Is(sabotage.DropStandsAlone) {
+			return 0, 0, errLater // or what the tombstone hid
+		}
+		c.puts = c.puts || r.Kind == tail.KindPut
 		if r.Kind != tail.KindPut && r.Kind != tail.KindDelete {
 			continue
 		}
@@ -296,7 +328,7 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 		if at.whole(&r) != nil && !sabotage.Is(sabotage.MoveUnverified) {
 			return 0, 0, errKept
 		}
-		if sabotage.Is(sabotage.DropUnlogged) && r.Kind == tail.KindDelete && c.db.droppable(c.g, r.Visible()) {
+		if sabotage.Is(sabotage.DropUnlogged) && r.Kind == tail.KindDelete && r.Visible() <= c.db.droppable(c.g) {
 			if err := c.dropUnlogged(&r); err != nil {
 				return 0, 0, err
 			}
@@ -312,14 +344,14 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 // move appends the group's records and points the slots at them.
 func (c *compaction) move() error {
 	db, s := c.db, c.db.s
-	b := db.newBatch(false)
+	b, droppable := db.newBatch(false), db.droppable(c.g)
 	for i := range c.group {
 		m := &c.group[i]
 		b.record = tail.Record{
 			Kind: m.old.Kind, Key: m.old.Key, Value: m.old.Value, Sequence: s.Tail.Sequence,
 			Previous: m.old.Position, Flags: tail.FlagMoved, Extra: m.old.Visible(),
 		}
-		if m.old.Kind == tail.KindDelete && db.droppable(c.g, m.old.Visible()) {
+		if m.old.Kind == tail.KindDelete && m.old.Visible() <= droppable {
 			b.record.Kind = tail.KindDrop // which tells of the tombstone's sequence, too: history begins behind it
 		}
 		if sabotage.Is(sabotage.MovedWithoutSequence) {
@@ -370,18 +402,6 @@ func (c *compaction) slot(m *movedRecord) error {
 	return s.Index.Set(m.record.Position)
 }
 
-// droppable reports whether a tombstone may go: no reader is older than it, and no other segment, in
-// use or not durably gone, can hold an older record of its key that a salvage would bring back.
-func (db *DB) droppable(g *tail.Segment, visible uint64) bool {
-	if visible > db.s.Published.Load() {
-		return false
-	}
-	if b := db.burial; db.pins.count() > 0 && (visible > b.sequence || db.pins.oldest() < b.generation) {
-		return false
-	}
-	return db.s.OldestSequence(g) >= visible || sabotage.Is(sabotage.TombstoneDroppedEarly)
-}
-
 // retire logs that the segment leaves the table, and lets go of it.
 func (c *compaction) retire() error {
 	db := c.db
@@ -391,7 +411,7 @@ func (c *compaction) retire() error {
 			return err
 		}
 		if sabotage.Is(sabotage.RetireUnlogged) {
-			db.s.RetireSegment(g)
+			db.s.RetireSegment(g, c.puts)
 			return nil
 		}
 		var value [16]byte
@@ -405,7 +425,7 @@ func (c *compaction) retire() error {
 		if err := db.s.Tail.Flush(); err != nil {
 			return db.dur.fail(err)
 		}
-		db.s.RetireSegment(g)
+		db.s.RetireSegment(g, c.puts)
 		b.finish()
 		return nil
 	})
@@ -430,7 +450,7 @@ func (db *DB) makeSpace(bytes, attempts uint64) bool {
 				return err
 			}
 		}
-		if err := db.gather(); err != nil {
+		if err := errors.Join(db.mergeSparse(context.Background(), func() {}), db.gather()); err != nil {
 			return err
 		}
 		err := db.compact(context.Background(), 0, enoughUnits+2*bytes/uint64(db.s.P.Geo.UnitBytes()))

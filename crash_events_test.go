@@ -12,6 +12,7 @@ import (
 const (
 	occCreated    = "creation"
 	occSplit      = "split"
+	occMerge      = "merge of buckets"
 	occGrowth     = "growth"
 	occReuse      = "reuse of freed pages"
 	occMeta0      = "meta page 0 by a checkpoint"
@@ -35,6 +36,7 @@ const (
 	occHeldSeal   = "snapshot across a checkpoint"
 	occHeldMoved  = "snapshot across a compaction"
 	occHeldSplit  = "snapshot across a split"
+	occHeldMerge  = "snapshot across a merge of buckets"
 	occHeldOver   = "snapshot across an overwrite"
 	occPunch      = "punched unit"
 	occCut        = "cut file"
@@ -45,7 +47,7 @@ const (
 var allOccurrences = []string{
 	occCreated, occSplit, occGrowth, occReuse, occMeta0, occMeta1, occLink, occOverwrite, occDelete, occMulti, occMixed, occCheckpoint, occMoved,
 	occRetire, occDrop, occPad, occRemap, occReplay, occHeldSeal, occHeldMoved, occHeldSplit, occHeldOver,
-	occPunch, occCut, occHeldCut,
+	occPunch, occCut, occHeldCut, occMerge, occHeldMerge,
 	occLoad, occRepeat, occAbort, occHeldAbort,
 }
 
@@ -136,6 +138,7 @@ func (o *occurrences) compare(now *looked) {
 	o.note(occCut, occHeldCut, now.pages < o.was.pages)
 	o.note(occPunch, "", now.punched > o.was.punched)
 	o.note(occSplit, occHeldSplit, now.buckets > o.was.buckets)
+	o.note(occMerge, occHeldMerge, now.buckets < o.was.buckets)
 	if o.was.begun { // the beginning of a life writes both meta pages too
 		o.note(occCheckpoint, occHeldSeal, now.number > o.was.number)
 		o.note(occMeta0, "", o.metas[0] > 0)

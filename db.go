@@ -37,8 +37,7 @@ type DB struct {
 
 	// turn is the writer's turn: who holds it may append and change the index.
 	turn sync.Mutex
-	// The next seven belong to it.
-	burial      burial        // what readers can be older than
+	// The next six belong to it.
 	lookAt      uint64        // log position behind which upkeep looks around
 	lastMark    uint64        // the mark that the last MARK record carried
 	lastSegment *tail.Segment // the segment of the last commit
@@ -48,8 +47,10 @@ type DB struct {
 
 	holder atomic.Pointer[holder] // with Debug.Callers: who holds the turn
 
-	checkpointMu sync.Mutex    // one checkpoint or compaction at a time
-	clearing     atomic.Int32  // calls of Clear that wait for checkpointMu: compaction makes way for them
+	checkpointMu sync.Mutex   // one checkpoint or compaction at a time
+	clearing     atomic.Int32 // calls of Clear that wait for checkpointMu: compaction makes way for them
+	tombs        tombstones
+	merged       uint64        // keys and tombstones when the index was last merged; with checkpointMu
 	hopeless     uint64        // what was reclaimable when making space last ended; with checkpointMu
 	attempts     atomic.Uint64 // how often making space has ended
 	allowed      atomic.Uint64 // log position behind which commits wait for compaction, see brake
@@ -228,6 +229,7 @@ func (db *DB) checkpointLocked(clean bool) error {
 		return err
 	}
 	db.counters.checkpoints.Add(1)
+	db.noteSeen()
 	if err := c.Release(older); err != nil {
 		return db.s.P.Fail(err)
 	}

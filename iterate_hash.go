@@ -9,6 +9,7 @@ import (
 
 	"github.com/mapfile-db/mapfile/index"
 	"github.com/mapfile-db/mapfile/internal/errs"
+	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/tail"
 )
 
@@ -150,14 +151,15 @@ func sortWords(words, spare []uint64) (sorted, room []uint64) {
 	return sorted, words[:0]
 }
 
-// plain reports whether the words alone tell the order of the bucket's keys, and that all of them lie in the range.
+// plain reports whether the words alone tell the order of the bucket's keys, and that all of them lie in the range and were not shown: a
+// bucket that was shown may have been joined with this one since.
 func (h *hashOrder) plain(x *index.Index, from spot) bool {
 	if h.second || len(h.own) > 0 || len(h.places) != len(h.words) || from.second != 0 {
 		return false
 	}
 	mask := x.Mask()
 	for i, word := range h.words {
-		if first := word & mask; first < h.r.from.first || h.r.to != (spot{}) && first >= h.r.to.first || i > 0 && first == h.words[i-1]&mask {
+		if first := word & mask; first < from.first && !sabotage.Is(sabotage.ScanRepeatsJoined) || h.r.to != (spot{}) && first >= h.r.to.first || i > 0 && first == h.words[i-1]&mask {
 			return false
 		}
 	}

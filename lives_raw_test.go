@@ -55,7 +55,8 @@ func rawNewest(db *DB) map[string]rawRecord {
 		}
 		eachRaw(v, &g, limit, func(r *tail.Record) {
 			was, known := newest[string(r.Key)]
-			if r.Sequence >= below || r.Kind != tail.KindPut && r.Kind != tail.KindDelete || aborted[[2]uint64{uint64(g.Life), r.Sequence}] {
+			isKey := r.Kind == tail.KindPut || r.Kind == tail.KindDelete || r.Kind == tail.KindDrop
+			if r.Sequence >= below || !isKey || aborted[[2]uint64{uint64(g.Life), r.Sequence}] {
 				return
 			}
 			if !known || r.Visible() > was.visible || r.Visible() == was.visible && r.Sequence > was.sequence {

@@ -41,8 +41,8 @@ var catchers = [][2]string{
 	{".", "^(TestLives)$"},
 	{".", "^(TestCreatorDies.*|TestLock.*|TestReplaced|TestCutShort|TestOpenErrors|TestReadOnlyWritesNothing|TestCloseWaits|TestMaxSize|TestHashAttacks|TestOutgrowReservation|TestRemap)$"},
 	{"tail", "^(TestRecord.*|TestWalk.*)$"},
-	{"index", "^(TestDamagedPage|TestWrongPageInPlace|TestFlippedBit|TestEqualHashes.*)$"},
-	{"recovery", "^(TestFallBack.*|TestCheck|TestTornTail|TestReplay.*|TestFull.*|TestFailed.*)$"},
+	{"index", "^(TestDamagedPage|TestWrongPageInPlace|TestFlippedBit|TestEqualHashes.*|TestMerge.*)$"},
+	{"recovery", "^(TestFallBack.*|TestCheck|TestTornTail|TestReplay.*|TestFull.*|TestFailed.*|TestMerge.*)$"},
 	{".", "^(TestFaultMatrix|TestRot(Metas|AndPowerCut|Bits|Sectors|Swaps|Lengths|Edges)|TestSalvage.*)$"},
 	{".", "^(TestCrash)$"},
 }

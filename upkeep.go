@@ -37,6 +37,7 @@ type upkeep struct {
 	pages      uint64        // turnover of index pages
 	copied     uint64        // pages copied between the last two checkpoints
 	failed     time.Time     // when giving back failed
+	later      time.Time     // since when segments with DROPs wait for retired ones; zero if none does
 	pacer      pacer
 }
 
@@ -103,7 +104,7 @@ func (u *upkeep) look() (again time.Duration, err error) {
 			return 0, err
 		}
 	}
-	for _, part := range []func(idle bool) error{u.compact, u.release, u.tidy, u.giveBack} {
+	for _, part := range []func(idle bool) error{u.compact, u.merge, u.release, u.tidy, u.giveBack} {
 		if err := part(idle); err != nil || u.ctx.Err() != nil {
 			return 0, err
 		}
@@ -286,9 +287,15 @@ func (u *upkeep) compact(bool) error {
 	return nil
 }
 
+// merge takes back what deletes have left of the index.
+func (u *upkeep) merge(bool) error {
+	return u.db.mergeSparse(u.ctx, func() { u.pacer.rest(mergeLooks * pageSize) })
+}
+
 // empty compacts the emptiest segments until there is little garbage.
 func (u *upkeep) empty() error {
-	began, skip := u.db.burialNow().sequence, map[uint64]bool{}
+	u.db.beginTombstones(false)
+	began, skip := u.db.s.Published.Load(), map[uint64]bool{}
 	for u.goesOn() && u.pacer.over() {
 		g, ok := u.db.emptiest(skip, began, 0, true)
 		if !ok {
@@ -296,6 +303,13 @@ func (u *upkeep) empty() error {
 		}
 		if err := u.compactOne(&g, skip); err != nil {
 			return err
+		}
+		if !u.later.IsZero() && time.Since(u.later) > pendingAfter*u.db.background.every {
+			u.later = time.Time{}
+			if err := u.gone(); err != nil {
+				return err
+			}
+			clear(skip)
 		}
 	}
 	return u.pacer.err
@@ -310,7 +324,9 @@ func (u *upkeep) goesOn() bool {
 func (u *upkeep) compactOne(g *tail.Segment, skip map[uint64]bool) error {
 	err := u.db.compactPaced(u.ctx, g, u.pacer.pace)
 	if errors.Is(err, errKept) || errors.Is(err, errs.ErrFull) || u.ctx.Err() != nil {
-		skip[g.Salt] = true
+		if skip[g.Salt] = true; errors.Is(err, errLater) && u.later.IsZero() {
+			u.later = time.Now()
+		}
 		return nil
 	}
 	return err

@@ -9,6 +9,9 @@
 // dropped is dead and keeps the probe chain. In one page a slot goes from empty to one
 // key and then changes its position only; every other rearrangement is a fresh page.
 //
+// Merging takes back what deletes leave: neighbouring buckets that fit into one are joined, dead
+// slots left out, directories made narrower or replaced by the one bucket they lead to.
+//
 // Keys whose first hash is used up (36 of its bits lead the trie, 39 are stored) go on
 // by a second, keyed hash, so that any number of keys with equal first hashes
 // stays O(1) each. There are no overflow chains.

@@ -81,6 +81,13 @@ func (f *fuzzedPages) try(t *testing.T, which uint8, edits []byte) {
 			break
 		}
 	}
+	n = 0
+	for at, end := (Path{}), false; !end && n < 1000; n++ {
+		pages, after, last := x.Sparse(at)
+		if at, end = after, last; pages > 0 && x.Merge() != nil {
+			break
+		}
+	}
 	x.everything(t, aKey(2))
 	copy(x.p.View().Writable(0, uint64(len(f.whole))), f.whole)
 	for page := range pager.PageNo(x.p.Pages()) {

@@ -101,6 +101,7 @@ func (x *testIndex) attach(p *pager.Pager, root pager.Ref, epoch, buckets, direc
 		k, err := x.KeyAt(position)
 		return string(k) == string(key), err
 	}
+	x.FirstHash = func(key []byte) uint64 { return x.shape.hash(string(key)) }
 	x.KeyAt = func(position uint64) ([]byte, error) {
 		key, ok := x.keys[position]
 		if !ok {

@@ -24,12 +24,15 @@ type Index struct {
 	Matches func(position uint64, key []byte) (bool, error)
 	// KeyAt reads the key of the record at position.
 	KeyAt func(position uint64) ([]byte, error)
+	// FirstHash is the hash of a key with which Lookup and Find are called.
+	FirstHash func(key []byte) uint64
 
-	fan     uint   // hash bits a directory page resolves
-	levels  int    // directory levels per hash
-	lines   uint64 // of a bucket
-	slots   int
-	maxFill int
+	fan        uint   // hash bits a directory page resolves
+	levels     int    // directory levels per hash
+	lines      uint64 // of a bucket
+	slots      int
+	maxFill    int
+	mergeShare int // of maxFill, that buckets are joined up to, in percent
 
 	// The writer's state.
 	Root        pager.Ref
@@ -39,12 +42,13 @@ type Index struct {
 	built       []pager.PageNo // pages built in this epoch
 	retired     uint64         // how many pages were retired since the map was opened
 	cur         cursor
+	merge       merge
 }
 
 // New makes the index of an open file. Root, Epoch and the counts are the caller's to set.
 func New(p *pager.Pager, fileSalt uint64, hashKey [16]byte) *Index {
 	g := p.Geo
-	x := &Index{p: p, FileSalt: fileSalt, HashKey: hashKey, fan: uint(g.FanoutBits), levels: hashBits / int(g.FanoutBits), lines: uint64(g.BucketLines), slots: int(g.BucketLines) * lineSlots}
+	x := &Index{p: p, FileSalt: fileSalt, HashKey: hashKey, fan: uint(g.FanoutBits), levels: hashBits / int(g.FanoutBits), lines: uint64(g.BucketLines), slots: int(g.BucketLines) * lineSlots, mergeShare: mergePercent}
 	x.maxFill = max(1, min(x.slots*int(g.FillPercent)/100, x.slots-1))
 	return x
 }

@@ -239,9 +239,9 @@ func (x *Index) own(page pager.PageNo, kind byte, force bool) (pager.PageNo, boo
 	return to, true, nil
 }
 
-// rebuild fills a bucket from another one, leaving dead slots out.
+// rebuild brings the slots of another bucket into one, leaving dead slots out.
 func (x *Index) rebuild(b, old []byte) {
-	n := 0
+	n := pageCount(b)
 	for i := range x.slots {
 		if w := slotWord(old, i); w != wordEmpty && w != wordDead {
 			x.place(b, storedBits(slotTop(old, i), w), w)

@@ -23,6 +23,7 @@ type Checkpoint struct {
 	dry    []freelist.Run
 	run    freelist.Run // of the images, once they have pages
 	needs  uint64       // pages that the file must have for it
+	merged uint64       // pages merged away before the seal
 	done   bool         // the meta page is written
 }
 
@@ -57,6 +58,7 @@ func (s *State) Seal() *Checkpoint {
 	s.growMu.Lock() // no unit is on its way from the dry ones to the free space
 	c := &Checkpoint{s: s, images: &images{free: s.Free.Snapshot(), segments: s.Tail.Entries(), history: s.history.image()}, dry: slices.Clone(s.dry)}
 	s.growMu.Unlock()
+	c.merged = s.merged.total
 	m := s.meta
 	m.Number++
 	m.Epoch, m.Life = was+1, s.life
@@ -178,6 +180,7 @@ func (c *Checkpoint) Finish() {
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.slot, s.meta, s.image, s.unsum = 1-s.slot, c.meta, c.run, nil
 	s.needed(c.needs)
+	s.merged.durable(c.merged)
 	s.sums.Store(c.meta.Epoch)
 	if sabotage.Is(sabotage.LateEpoch) {
 		s.Index.Epoch = c.meta.Epoch
@@ -262,6 +265,8 @@ func (s *State) BeginLife() error {
 	}
 	s.image, s.unsum, s.begun = c.run, nil, true
 	s.sums.Store(c.meta.Epoch)
+	s.merged.durable(c.merged)
+	s.merged.durable(c.merged)
 	s.older = freelist.Meta{Epoch: s.meta.Epoch, LSN: s.meta.LSN}
 	s.Free.Due(s.older, s.older)
 	return s.Reclaim()

@@ -51,7 +51,7 @@ func (s *State) Clear() error {
 	_, current := s.Tail.Position()
 	for _, g := range s.Tail.Segments() {
 		if g != current {
-			s.RetireSegment(g)
+			s.RetireSegment(g, true)
 		}
 	}
 	s.growMu.Lock() // no unit is on its way from the dry ones to the free space

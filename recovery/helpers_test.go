@@ -166,7 +166,7 @@ func (m *testMap) empty() {
 	binary.LittleEndian.PutUint64(value[:], uint64(oldest.Start))
 	binary.LittleEndian.PutUint64(value[8:], oldest.Salt)
 	require.NoError(m.t, m.commit(&tail.Record{Kind: tail.KindRetire, Value: value[:]}, Upkeep))
-	m.RetireSegment(oldest)
+	m.RetireSegment(oldest, true)
 	m.publish()
 }
 

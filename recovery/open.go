@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/cespare/xxhash/v2"
 	"io"
 	"runtime/debug"
 	"time"
@@ -273,7 +274,7 @@ func (s *State) openIndex(o *Options) {
 	}
 	x.Buckets, x.Directories = s.meta.Buckets, s.meta.Directories
 	x.Alloc, x.Retire = s.allocPage, s.retirePage
-	x.Matches, x.KeyAt = s.matches, s.keyAt
+	x.Matches, x.KeyAt, x.FirstHash = s.matches, s.keyAt, xxhash.Sum64
 	if o.ReadOnly {
 		next := s.P.Pages()
 		x.Alloc = func() (pager.PageNo, error) {

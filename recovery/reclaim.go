@@ -74,10 +74,13 @@ func (s *State) retirePage(page pager.PageNo, built uint32) {
 	}, built)
 }
 
-// RetireSegment takes a segment out of the live state; its RETIRE record has been appended.
-func (s *State) RetireSegment(g *tail.Segment) {
+// RetireSegment takes a segment out of the live state; its RETIRE record has been appended. puts says that there may be PUT records in it: until
+// it is gone, a salvage must find what says that they are deleted.
+func (s *State) RetireSegment(g *tail.Segment, puts bool) {
 	s.Tail.Retire(g, s.Generation.Load())
-	s.leaving = append(s.leaving, leaving{run: freelist.Run{Start: g.Start, Pages: g.Pages}, firstSeq: g.FirstSeq, lastSeq: g.LastSeq})
+	if puts {
+		s.leaving = append(s.leaving, leaving{run: freelist.Run{Start: g.Start, Pages: g.Pages}, firstSeq: g.FirstSeq, lastSeq: g.LastSeq})
+	}
 	s.Free.Retire(freelist.Entry{
 		Run: freelist.Run{Start: g.Start, Pages: g.Pages}, Kind: freelist.KindSegment,
 		Epoch: s.Index.Epoch, EndLSN: g.EndLSN(), Generation: s.Generation.Load(),
@@ -87,7 +90,7 @@ func (s *State) RetireSegment(g *tail.Segment) {
 	}
 }
 
-// leaving is a segment that has been retired and whose header is not yet durably zeroed: a salvage
+// leaving is a segment with PUT records that has been retired and whose header is not yet durably zeroed: a salvage
 // could still read it.
 type leaving struct {
 	run      freelist.Run
@@ -109,24 +112,42 @@ func (s *State) zeroing(r freelist.Run) {
 // OldestSequence is the lowest sequence that a segment other than g may hold, among those in use and those
 // that are not durably gone.
 func (s *State) OldestSequence(g *tail.Segment) uint64 {
+	return min(s.OldestInUse(g), s.OldestLeaving())
+}
+
+// OldestInUse is the lowest sequence that a segment in use other than g may hold.
+func (s *State) OldestInUse(g *tail.Segment) uint64 {
 	low := uint64(tail.MaxSequence)
-	s.others(g, func(first, _ uint64) { low = min(low, first) })
+	s.inUse(g, func(first, _ uint64) { low = min(low, first) })
 	return low
 }
 
-// MayHold reports whether a segment other than g may hold a record of a sequence, among the same.
+// OldestLeaving is the lowest sequence that a segment with PUT records may hold that was retired and is not durably gone.
+func (s *State) OldestLeaving() uint64 {
+	low := uint64(tail.MaxSequence)
+	s.notGone(func(first, _ uint64) { low = min(low, first) })
+	return low
+}
+
+// MayHold reports whether a segment other than g may hold a PUT record of a sequence, among those in use and those that are not durably gone.
 func (s *State) MayHold(sequence uint64, g *tail.Segment) (may bool) {
-	s.others(g, func(first, last uint64) { may = may || first <= sequence && sequence <= last })
+	look := func(first, last uint64) { may = may || first <= sequence && sequence <= last }
+	s.inUse(g, look)
+	s.notGone(look)
 	return may
 }
 
-// others visits the first and the last sequence of each segment but g that is in use or not durably gone.
-func (s *State) others(g *tail.Segment, visit func(first, last uint64)) {
+// inUse visits the first and the last sequence of each segment but g that is in use.
+func (s *State) inUse(g *tail.Segment, visit func(first, last uint64)) {
 	for _, o := range s.Tail.Segments() {
 		if o.Start != g.Start {
 			visit(o.FirstSeq, o.LastSeq)
 		}
 	}
+}
+
+// notGone visits the same of each segment with PUT records that was retired and is not durably gone.
+func (s *State) notGone(visit func(first, last uint64)) {
 	if sabotage.Is(sabotage.LeavingForgotten) {
 		s.leaving = nil
 	}

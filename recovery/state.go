@@ -72,6 +72,7 @@ type State struct {
 	needs   [2]uint64      // pages that the newer and the older meta page need the file to have; of a life that has begun
 	blocks  bool           // what is not dry and no segment has blocks, see reserveArenas
 	credit  uint64         // pages granted in advance, see Admit
+	merged  merged
 	leaving []leaving
 	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
 
@@ -296,16 +297,17 @@ func (s *State) Admit(records int, bytes, largest uint64, urgency Urgency) error
 		return nil
 	}
 	s.Tail.Thrifty = false
-	err := s.admit(records, bytes, largest, urgency, fits)
+	pages := s.worstIndexPages(records)
+	err := s.admit(pages, records, bytes, largest, urgency, fits)
 	if errors.Is(err, errs.ErrFull) && !fits && s.P.Pages() <= uint64(s.P.Geo.UnitPages) {
 		s.Tail.Thrifty = true // shorter segments may still find room
-		err = s.admit(records, bytes, largest, urgency, fits)
+		err = s.admit(pages, records, bytes, largest, urgency, fits)
 	}
 	if err != nil {
 		return err
 	}
 	s.credit = 0
-	if loose, need := s.LoosePages(), s.imagePages()+s.reserve()+s.worstIndexPages(records); fits && loose > need {
+	if loose, need := s.LoosePages(), s.imagePages()+s.reserve()+pages+s.owed(); fits && loose > need {
 		s.credit = min((loose-need)/2, maxCredit) // half: checkpoints take their images from the same space
 	}
 	return nil
@@ -329,17 +331,20 @@ const (
 	maxCredit = 4096
 )
 
-// admit is Admit where the room has to be looked for.
-func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits bool) error {
+// AdmitPages is Admit for upkeep of the index that appends nothing and takes so many pages. Errors: ErrFull.
+func (s *State) AdmitPages(pages uint64) error { return s.admit(pages, 0, 0, 0, Upkeep, true) }
+
+// admit is Admit where the room has to be looked for; pages are those that the index may take.
+func (s *State) admit(pages uint64, records int, bytes, largest uint64, urgency Urgency, fits bool) error {
 	unit := uint64(s.P.Geo.UnitPages)
-	pages, units, run := s.worstIndexPages(records), uint64(0), uint64(1)
+	units, run := uint64(0), uint64(1)
 	opened := uint64(0)                 // units for index pages
 	small, each := uint64(0), uint32(0) // segments in the first unit, and their length
 	if s.P.Pages() > unit {
 		units = s.leftUnits(urgency)
 		// Index pages open units too, but compaction opens none of those kept for the log: checkpoints bring the old
 		// copies back. A commit leaves pages enough for one of each more urgent kind.
-		if loose, need := s.LoosePages(), pages+uint64(Upkeep-urgency)*s.worstIndexPages(1); loose < need {
+		if loose, need := s.LoosePages(), pages+uint64(Upkeep-urgency)*s.worstIndexPages(1)+s.owed(); loose < need {
 			if urgency == Upkeep {
 				units = s.reserveUnits()
 			}
@@ -347,7 +352,7 @@ func (s *State) admit(records int, bytes, largest uint64, urgency Urgency, fits 
 			units += opened
 		}
 	}
-	pages += s.imagePages() + s.reserve()*uint64(Upkeep-urgency)/2
+	pages += s.imagePages() + s.reserve()*uint64(Upkeep-urgency)/2 + s.owed()
 	if !fits {
 		var n uint64
 		n, each = s.Tail.NewSegments(records, bytes, largest)

@@ -214,6 +214,14 @@ func (t *Tail) Room(size uint64) error {
 	if t.cur != nil && t.padEnd(t.pos+size)+linkBytes <= t.cur.End() {
 		return nil
 	}
+	return t.goOn(size)
+}
+
+// Roll goes on in a new segment, between two commits.
+func (t *Tail) Roll() error { return t.goOn(0) }
+
+// goOn opens the next segment, for a record of size bytes, and links it.
+func (t *Tail) goOn(size uint64) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}

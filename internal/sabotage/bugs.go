@@ -97,6 +97,14 @@ const (
 	LossKeepsFloor
 	BackupUnsynced
 
+	// Merging.
+	JoinLosesBuddy
+	JoinKeepsDepth
+	LiftKeepsSecondHash
+	OwedForgotten
+	ScanRepeatsJoined
+	DropStandsAlone
+
 	// Readers.
 	SlotBeforeSequence
 	SequenceIgnored
@@ -232,6 +240,13 @@ var planted = [numBugs]Planted{
 	ReplayKeepsFloor:      {"ReplayKeepsFloor", "the history does not hear of a tombstone whose DROP is replayed", "history"},
 	LossKeepsFloor:        {"LossKeepsFloor", "the history does not hear of a loss that was accepted", "history"},
 	BackupUnsynced:        {"BackupUnsynced", "a backup does not sync what it shows", "hole 31"},
+
+	JoinLosesBuddy:      {"JoinLosesBuddy", "of eight buckets and more that are joined the slots of seven are kept", "merging"},
+	JoinKeepsDepth:      {"JoinKeepsDepth", "a bucket made of eight and more says that it is as deep as before", "merging, plausible"},
+	LiftKeepsSecondHash: {"LiftKeepsSecondHash", "a bucket that comes back above the second hash keeps its bits", "hole 21"},
+	OwedForgotten:       {"OwedForgotten", "no room is kept for what a replay takes where buckets were joined since the checkpoint", "hole 24"},
+	ScanRepeatsJoined:   {"ScanRepeatsJoined", "a scan by hash shows all of a bucket that was joined with one it has shown", "places"},
+	DropStandsAlone:     {"DropStandsAlone", "a segment with DROPs goes while retired ones may hold what they dropped", "hole 22"},
 
 	SlotBeforeSequence: {"SlotBeforeSequence", "GetMany loads slots before the sequence", "reader, step 1; reader order 2"},
 	SequenceIgnored:    {"SequenceIgnored", "Get and Has see what is not published", "I6; reader order 3"},
