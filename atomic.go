@@ -186,7 +186,7 @@ func (db *DB) change(key []byte, decide decision) error {
 
 // changeOne is the part of change under the turn. size is that of the record for which there was no room.
 func (db *DB) changeOne(hash uint64, key []byte, decide decision) (at place, size uint64, err error) {
-	db.takeTurnFor(hash, key)
+	db.takeTurnFor(hash, key, &watched{})
 	defer db.turn.Unlock()
 	decided := false
 	old := debug.SetPanicOnFault(true)

@@ -260,3 +260,15 @@ func ExampleWaits() {
 	fmt.Println(w.Seal > 0, w.Seal < time.Minute, w.Finish < time.Minute, w.Growth < time.Minute)
 	// Output: true true true true
 }
+
+func ExampleSlowestWrite() {
+	db, done := tempMap()
+	defer done()
+	fruit(db)
+	s := db.Stats().Waits.Slowest
+	if s.Took > time.Second {
+		fmt.Printf("a Put took %v, %v of it for %s", s.Took, s.Waited, s.For)
+	}
+	fmt.Println(s.Waited <= s.Took)
+	// Output: true
+}

@@ -382,7 +382,7 @@ func fillFormat(t *testing.T, db *DB, keys, same int) map[string]formatWant {
 	}
 	for i := range same {
 		key := fmt.Sprintf("same %d", i)
-		_, err := db.appendOne(tail.KindPut, sameHash, []byte(key), []byte(key))
+		_, err := db.appendOne(tail.KindPut, sameHash, []byte(key), []byte(key), &watched{})
 		require.NoError(t, err)
 		model[key] = formatWant{key, sameHash, false}
 	}

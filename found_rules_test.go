@@ -141,7 +141,7 @@ func TestFoundRoomOfAnother(t *testing.T) {
 	h := newFound(t, 1<<20, SyncNever)
 	key, value := []byte("key1"), []byte(strings.Repeat("v", 700))
 	write := func() error {
-		_, err := h.db.appendOne(tail.KindPut, xxhash.Sum64(key), key, value)
+		_, err := h.db.appendOne(tail.KindPut, xxhash.Sum64(key), key, value, &watched{})
 		return err
 	}
 	var err error

@@ -42,12 +42,13 @@ type OldestReader struct {
 	Caller   string        // with Debug.Callers: who began it, as file:line (function)
 }
 
-// Waits tells how long a single Put can have waited for the map itself, at worst so far. What a slower Put waited
-// for is another writer, or the kernel: a page fault while it writes back.
+// Waits tells how long a single Put can have waited for the map itself, at worst so far, and of the slowest one what it waited for.
 type Waits struct {
 	Growth time.Duration // for the file to grow, where growth ahead of need came too late
 	Seal   time.Duration // for a checkpoint to fix its content
 	Finish time.Duration // for a checkpoint to be made the newer one
+
+	Slowest SlowestWrite // and what it waited for
 }
 
 // RecoveryStats is what Open had to do. Open never makes an index anew and never accepts a loss: only Recover does, whose RecoverReport tells of it,
@@ -92,7 +93,7 @@ func (db *DB) Stats() Stats {
 	st.Tombstones, st.Sequence = db.s.Tombstones, db.s.Tail.Sequence
 	st.IndexPages, st.DirectoryPages = db.s.Index.Pages(), uint64(db.s.Index.Directories)
 	st.LogBytes = db.s.Tail.LSN - db.s.LastSeal()
-	st.Waits = Waits{time.Duration(db.s.SlowestGrowth.Load()), db.counters.seal.get(), db.counters.finish.get()}
+	st.Waits = Waits{time.Duration(db.s.SlowestGrowth.Load()), db.counters.seal.get(), db.counters.finish.get(), db.upkeep.slowestWrite()}
 	for _, g := range db.s.Tail.Segments() {
 		live := int64(db.s.Tail.Live(g))
 		st.Segments++

@@ -60,10 +60,13 @@ func (db *DB) one(kind tail.Kind, key, value []byte) error {
 	}
 	hash := xxhash.Sum64(key)
 	attempts := db.attempts.Load()
-	at, err := db.appendOne(kind, hash, key, value)
+	w := db.watch()
+	at, err := db.appendOne(kind, hash, key, value, &w)
 	if errors.Is(err, errs.ErrFull) && db.makeSpace(tail.Size(len(key), uint64(len(value))), attempts) {
-		at, err = db.appendOne(kind, hash, key, value)
+		w = watched{}
+		at, err = db.appendOne(kind, hash, key, value, &w)
 	}
+	db.watchedUntilNow(&w)
 	if err != nil {
 		return err
 	}
@@ -79,15 +82,17 @@ func (db *DB) latest() place { return place{db.s.Tail.Sequence, db.s.Tail.LSN} }
 
 // takeTurnFor takes the turn for a write of key. If another has it, the time is used to probe for the key,
 // so that the critical section meets a warm cache; what that reads is not believed.
-func (db *DB) takeTurnFor(hash uint64, key []byte) {
+func (db *DB) takeTurnFor(hash uint64, key []byte, w *watched) {
 	if db.turn.TryLock() {
 		return
 	}
+	begun := w.waitsForTurn(db)
 	g := db.s.Generation.Load()
 	if db.ready() == nil {
 		_ = db.tryHas(hash, key, g)
 	}
 	db.turn.Lock()
+	w.hasTurn(begun)
 }
 
 // settle waits, without the turn, until a commit may be acknowledged.
@@ -105,8 +110,8 @@ func (db *DB) settle(at place, demanded bool) error {
 }
 
 // appendOne appends a record and sets its slot, under the turn. A delete that finds nothing appends nothing.
-func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte) (at place, err error) {
-	db.takeTurnFor(hash, key)
+func (db *DB) appendOne(kind tail.Kind, hash uint64, key, value []byte, w *watched) (at place, err error) {
+	db.takeTurnFor(hash, key, w)
 	defer db.turn.Unlock()
 	old, storing := debug.SetPanicOnFault(true), false
 	defer func() {

@@ -62,6 +62,7 @@ type State struct {
 
 	// SlowestGrowth is the longest time that a writer, or a checkpoint, waited for the file to grow, in ns.
 	SlowestGrowth atomic.Int64
+	GrowthWaits   atomic.Int64 // all of these times together, in ns
 
 	advised     uint64 // size of the file when the kernel was last advised
 	advisedFits bool
@@ -165,7 +166,9 @@ func (s *State) Grow(n uint64) error {
 	s.growMu.Lock()
 	defer s.growMu.Unlock()
 	defer func(begin time.Time) {
-		s.SlowestGrowth.Store(max(s.SlowestGrowth.Load(), int64(time.Since(begin))))
+		waited := int64(time.Since(begin))
+		s.GrowthWaits.Add(waited)
+		s.SlowestGrowth.Store(max(s.SlowestGrowth.Load(), waited))
 	}(time.Now())
 	if ok, err := s.wet(n); ok || err != nil {
 		return err

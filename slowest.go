@@ -1,0 +1,120 @@
+package mapfile
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// SlowestWrite is the slowest of the single writes (Put, Delete) of this DB that ran beside a checkpoint, a compaction or growth ahead of
+// need: no other one waits for the map itself, but for its own growth, which Waits.Growth has. It is zero while there was none.
+type SlowestWrite struct {
+	Took   time.Duration // until it was appended; for its sync it may have waited in addition
+	Waited time.Duration // of that, for what For names
+	For    string        // "another writer", "the seal of a checkpoint", "the finish of a checkpoint", "a step of compaction", "growth", or "the kernel": a page fault, or a processor
+}
+
+// What a write can wait for.
+const (
+	forWriter     = "another writer"
+	forSeal       = "the seal of a checkpoint"
+	forFinish     = "the finish of a checkpoint"
+	forCompaction = "a step of compaction"
+	forGrowth     = "growth"
+	forKernel     = "the kernel"
+)
+
+// upkeep knows what of the map's own work a write may have to wait for, and the slowest write that met some.
+type upkeep struct {
+	running atomic.Int32           // checkpoints, compactions and growth ahead that are under way
+	turn    atomic.Pointer[string] // what has the turn, if it is one of them
+	slowest atomic.Pointer[SlowestWrite]
+}
+
+// run counts work that runs beside writers, and returns its end.
+func (u *upkeep) run() (end func()) {
+	u.running.Add(1)
+	return func() { u.running.Add(-1) }
+}
+
+// holds says that the turn, which was just taken, is held for upkeep. The returned function must run before it is given up.
+func (u *upkeep) holds(what string) (end func()) {
+	u.turn.Store(&what)
+	return func() { u.turn.Store(nil) }
+}
+
+func (u *upkeep) slowestWrite() SlowestWrite {
+	if s := u.slowest.Load(); s != nil {
+		return *s
+	}
+	return SlowestWrite{}
+}
+
+// watched is a write that is measured. The zero value is one that is not.
+type watched struct {
+	begun  time.Time
+	turn   time.Duration // waited for the turn
+	holder string
+	growth int64 // what State.GrowthWaits was
+}
+
+// watch begins to measure a write, if there is something that it could wait for.
+func (db *DB) watch() (w watched) {
+	if db.upkeep.running.Load() > 0 {
+		w.begun, w.growth = time.Now(), db.s.GrowthWaits.Load()
+	}
+	return w
+}
+
+// waitsForTurn notes that a write finds the turn taken, and by whom. One that began before the work that has it is measured from here.
+func (w *watched) waitsForTurn(db *DB) (begun time.Time) {
+	what := db.upkeep.turn.Load()
+	if w.begun.IsZero() && what == nil {
+		return begun
+	}
+	begun = time.Now()
+	if w.begun.IsZero() {
+		w.begun, w.growth = begun, db.s.GrowthWaits.Load()
+	}
+	w.holder = forWriter
+	if what != nil {
+		w.holder = *what
+	}
+	return begun
+}
+
+// hasTurn notes that it has got the turn.
+func (w *watched) hasTurn(begun time.Time) {
+	if !begun.IsZero() {
+		w.turn = time.Since(begun)
+	}
+}
+
+// watchedUntilNow keeps a write if it is the slowest so far.
+func (db *DB) watchedUntilNow(w *watched) {
+	if w.begun.IsZero() {
+		return
+	}
+	took := time.Since(w.begun)
+	for {
+		was := db.upkeep.slowest.Load()
+		if was != nil && was.Took >= took {
+			return
+		}
+		if db.upkeep.slowest.CompareAndSwap(was, w.judge(took, time.Duration(db.s.GrowthWaits.Load()-w.growth))) {
+			return
+		}
+	}
+}
+
+// judge tells what most of a write's time went to.
+func (w *watched) judge(took, growth time.Duration) *SlowestWrite {
+	growth = min(growth, took-w.turn)
+	out := &SlowestWrite{took, took - w.turn - growth, forKernel}
+	if w.turn > out.Waited {
+		out.Waited, out.For = w.turn, w.holder
+	}
+	if growth > out.Waited {
+		out.Waited, out.For = growth, forGrowth
+	}
+	return out
+}
