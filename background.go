@@ -158,7 +158,7 @@ func (b *background) grow(ctx context.Context, db *DB) {
 		case <-b.growth:
 		}
 		// An error here is the business of the writer that will need the room.
-		end := db.upkeep.run()
+		end := db.work.run()
 		_ = db.guarded(func() error { _, err := db.s.GrowAhead(); return err })
 		end()
 	}

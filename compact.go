@@ -50,7 +50,7 @@ func (db *DB) Compact(ctx context.Context) error {
 // compact works until garbage is at most percent of the log or, if units is not 0, until so many units are free.
 // checkpointMu is held.
 func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
-	defer db.upkeep.run()()
+	defer db.work.run()()
 	skip := map[uint64]bool{} // salts of segments that cannot be retired now
 	retired, some := 0, false // since the last checkpoints; at all
 	db.turn.Lock()
@@ -267,7 +267,7 @@ func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
 func (db *DB) atTurn(f func() error) (err error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
-	defer db.upkeep.holds(forCompaction)()
+	defer db.work.holds(forCompaction)()
 	old := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)

@@ -56,7 +56,7 @@ type DB struct {
 	allowed      atomic.Uint64 // log position behind which commits wait for compaction, see brake
 	background   background
 	counters     counters
-	upkeep       upkeep
+	work         ownWork
 }
 
 // counters are what Stats reports of this open map.
@@ -217,7 +217,7 @@ func (db *DB) guarded(f func() error) (err error) {
 
 // checkpointLocked makes one checkpoint, with checkpointMu held. clean says that it is Close's last.
 func (db *DB) checkpointLocked(clean bool) error {
-	defer db.upkeep.run()()
+	defer db.work.run()()
 	c, err := db.seal(clean)
 	if c == nil || err != nil {
 		return err
@@ -242,7 +242,7 @@ func (db *DB) checkpointLocked(clean bool) error {
 func (db *DB) finish(c *recovery.Checkpoint, err error) (older freelist.Meta, _ error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
-	defer db.upkeep.holds(forFinish)()
+	defer db.work.holds(forFinish)()
 	defer db.counters.finish.since(time.Now())
 	if err != nil {
 		c.Abandon()
@@ -257,7 +257,7 @@ func (db *DB) finish(c *recovery.Checkpoint, err error) (older freelist.Meta, _ 
 func (db *DB) seal(clean bool) (*recovery.Checkpoint, error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
-	defer db.upkeep.holds(forSeal)()
+	defer db.work.holds(forSeal)()
 	defer db.counters.seal.since(time.Now())
 	if err := db.s.P.Failed(); err != nil {
 		return nil, err

@@ -62,6 +62,7 @@ func (db *DB) mergeSparse(ctx context.Context, rest func()) error {
 func (db *DB) mergeStep(m *recovery.Merging) (done bool, err error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
+	defer db.work.holds(forCompaction)()
 	old, storing := debug.SetPanicOnFault(true), false
 	defer func() {
 		debug.SetPanicOnFault(old)

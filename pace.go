@@ -107,7 +107,10 @@ func (p *pacer) rest(bytes uint64) {
 // brake holds a commit up that ends behind where compaction lets writers go, without any lock: garbage must not outgrow it. It ends by itself, so
 // that nobody depends on compaction.
 func (db *DB) brake(end uint64) {
-	for begin := time.Now(); end > db.allowed.Load() && time.Since(begin) < brakeMost && db.ready() == nil; {
+	begin := time.Now()
+	for end > db.allowed.Load() && time.Since(begin) < brakeMost && db.ready() == nil {
 		time.Sleep(brakeStep)
 	}
+	waited := time.Since(begin)
+	db.work.keep(waited, func() *SlowestWrite { return &SlowestWrite{waited, waited, forPace} })
 }

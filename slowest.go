@@ -8,9 +8,9 @@ import (
 // SlowestWrite is the slowest of the single writes (Put, Delete) of this DB that ran beside a checkpoint, a compaction or growth ahead of
 // need: no other one waits for the map itself, but for its own growth, which Waits.Growth has. It is zero while there was none.
 type SlowestWrite struct {
-	Took   time.Duration // until it was appended; for its sync it may have waited in addition
+	Took   time.Duration // until it was appended, or behind that until compaction had caught up; for its sync it may have waited in addition
 	Waited time.Duration // of that, for what For names
-	For    string        // "another writer", "the seal of a checkpoint", "the finish of a checkpoint", "a step of compaction", "growth", or "the kernel": a page fault, or a processor
+	For    string        // "another writer", "the seal of a checkpoint", "the finish of a checkpoint", "a step of compaction", "compaction that was behind", "growth", or "the kernel": a page fault, or a processor
 }
 
 // What a write can wait for.
@@ -19,31 +19,32 @@ const (
 	forSeal       = "the seal of a checkpoint"
 	forFinish     = "the finish of a checkpoint"
 	forCompaction = "a step of compaction"
+	forPace       = "compaction that was behind"
 	forGrowth     = "growth"
 	forKernel     = "the kernel"
 )
 
-// upkeep knows what of the map's own work a write may have to wait for, and the slowest write that met some.
-type upkeep struct {
+// ownWork knows what of the map's own work a write may have to wait for, and the slowest write that met some.
+type ownWork struct {
 	running atomic.Int32           // checkpoints, compactions and growth ahead that are under way
 	turn    atomic.Pointer[string] // what has the turn, if it is one of them
 	slowest atomic.Pointer[SlowestWrite]
 }
 
 // run counts work that runs beside writers, and returns its end.
-func (u *upkeep) run() (end func()) {
-	u.running.Add(1)
-	return func() { u.running.Add(-1) }
+func (o *ownWork) run() (end func()) {
+	o.running.Add(1)
+	return func() { o.running.Add(-1) }
 }
 
 // holds says that the turn, which was just taken, is held for upkeep. The returned function must run before it is given up.
-func (u *upkeep) holds(what string) (end func()) {
-	u.turn.Store(&what)
-	return func() { u.turn.Store(nil) }
+func (o *ownWork) holds(what string) (end func()) {
+	o.turn.Store(&what)
+	return func() { o.turn.Store(nil) }
 }
 
-func (u *upkeep) slowestWrite() SlowestWrite {
-	if s := u.slowest.Load(); s != nil {
+func (o *ownWork) slowestWrite() SlowestWrite {
+	if s := o.slowest.Load(); s != nil {
 		return *s
 	}
 	return SlowestWrite{}
@@ -59,7 +60,7 @@ type watched struct {
 
 // watch begins to measure a write, if there is something that it could wait for.
 func (db *DB) watch() (w watched) {
-	if db.upkeep.running.Load() > 0 {
+	if db.work.running.Load() > 0 {
 		w.begun, w.growth = time.Now(), db.s.GrowthWaits.Load()
 	}
 	return w
@@ -67,7 +68,7 @@ func (db *DB) watch() (w watched) {
 
 // waitsForTurn notes that a write finds the turn taken, and by whom. One that began before the work that has it is measured from here.
 func (w *watched) waitsForTurn(db *DB) (begun time.Time) {
-	what := db.upkeep.turn.Load()
+	what := db.work.turn.Load()
 	if w.begun.IsZero() && what == nil {
 		return begun
 	}
@@ -94,13 +95,15 @@ func (db *DB) watchedUntilNow(w *watched) {
 	if w.begun.IsZero() {
 		return
 	}
-	took := time.Since(w.begun)
+	took, growth := time.Since(w.begun), time.Duration(db.s.GrowthWaits.Load()-w.growth)
+	db.work.keep(took, func() *SlowestWrite { return w.judge(took, growth) })
+}
+
+// keep keeps a write if it is the slowest so far.
+func (o *ownWork) keep(took time.Duration, write func() *SlowestWrite) {
 	for {
-		was := db.upkeep.slowest.Load()
-		if was != nil && was.Took >= took {
-			return
-		}
-		if db.upkeep.slowest.CompareAndSwap(was, w.judge(took, time.Duration(db.s.GrowthWaits.Load()-w.growth))) {
+		was := o.slowest.Load()
+		if was != nil && was.Took >= took || o.slowest.CompareAndSwap(was, write()) {
 			return
 		}
 	}

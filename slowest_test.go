@@ -20,11 +20,11 @@ func TestSlowestWrite(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, db.Put([]byte("key"), nil))
 			require.Zero(t, db.Stats().Waits.Slowest, "nothing ran beside it")
-			end := db.upkeep.run()
+			end := db.work.run()
 			db.turn.Lock()
 			release := func() {}
 			if waits != forWriter {
-				release = db.upkeep.holds(waits)
+				release = db.work.holds(waits)
 			}
 			done := make(chan error)
 			go func() { done <- db.Put([]byte("key"), []byte("value")) }()

@@ -93,7 +93,7 @@ func (db *DB) Stats() Stats {
 	st.Tombstones, st.Sequence = db.s.Tombstones, db.s.Tail.Sequence
 	st.IndexPages, st.DirectoryPages = db.s.Index.Pages(), uint64(db.s.Index.Directories)
 	st.LogBytes = db.s.Tail.LSN - db.s.LastSeal()
-	st.Waits = Waits{time.Duration(db.s.SlowestGrowth.Load()), db.counters.seal.get(), db.counters.finish.get(), db.upkeep.slowestWrite()}
+	st.Waits = Waits{time.Duration(db.s.SlowestGrowth.Load()), db.counters.seal.get(), db.counters.finish.get(), db.work.slowestWrite()}
 	for _, g := range db.s.Tail.Segments() {
 		live := int64(db.s.Tail.Live(g))
 		st.Segments++

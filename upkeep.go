@@ -76,6 +76,7 @@ func (u *upkeep) run() {
 
 // lookGuarded looks around once and answers when to look again, 0: behind the next commit.
 func (u *upkeep) lookGuarded() (again time.Duration) {
+	defer u.db.work.run()()
 	err := u.db.guarded(func() (err error) {
 		again, err = u.look()
 		return err
@@ -215,6 +216,7 @@ func (u *upkeep) tidyOnce() error {
 		err := func() error {
 			db.turn.Lock()
 			defer db.turn.Unlock()
+			defer db.work.holds(forCompaction)()
 			if err := db.ready(); err != nil {
 				return err
 			}
