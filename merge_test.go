@@ -49,8 +49,8 @@ func TestCompactShrinksTheIndex(t *testing.T) {
 		name    string
 		n, keep int
 	}{
-		{"one of ten stays", 60_000, 10},
-		{"nothing stays", 60_000, 60_001},
+		{"one of ten stays", 40_000, 10},
+		{"nothing stays", 40_000, 40_001},
 		{"nothing stays of a log of one segment", 400, 401},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -113,8 +113,8 @@ func TestTombstonesStayForOldReaders(t *testing.T) {
 // TestFoundScanBesideMerges: a scan in the order of hashes, and a token of one, go on rightly where buckets were joined behind them, and in
 // front of them.
 func TestFoundScanBesideMerges(t *testing.T) {
-	const n, keep = 40_000, 12
-	for _, stop := range []int{1, 700, 1500, 2600} {
+	const n, keep = 30_000, 12
+	for _, stop := range []int{1, 1500} {
 		t.Run(fmt.Sprintf("%d shown", stop), func(t *testing.T) {
 			db := mergeMap(t)
 			fill(t, db, n, keep)
@@ -181,7 +181,7 @@ func TestReadersBesideMerges(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	db := mergeMap(t)
-	const n, keep = 12_000, 20
+	const n, keep = 6_000, 20
 	fill(t, db, n, keep) // those that are kept stay, the others come and go
 	var stop atomic.Bool
 	var readers sync.WaitGroup
@@ -231,7 +231,7 @@ func TestReadersBesideMerges(t *testing.T) {
 		}
 	})
 	least, most := ^uint64(0), uint64(0)
-	for range 4 {
+	for range 3 {
 		require.NoError(t, db.Compact(t.Context()))
 		least = min(least, db.Stats().IndexPages)
 		for i := range n {

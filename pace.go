@@ -88,7 +88,8 @@ func (p *pacer) pace(looked uint64) {
 
 // rest sleeps for so many bytes, without checkpointMu.
 func (p *pacer) rest(bytes uint64) {
-	rate := float64(p.u.db.opts.Compaction.Rate) * (1 + quickly*min(max(p.excess, 0), 1))
+	buried := float64(p.usage.tombstones)*tombstoneShare/float64(max(p.usage.live, 1)) - 1 // 0 where they begin to be too many
+	rate := float64(p.u.db.opts.Compaction.Rate) * (1 + quickly*min(max(p.excess, buried/quickly, 0), 1))
 	now := time.Now()
 	if p.next.Before(now.Add(-paceEvery)) {
 		p.next = now.Add(-paceEvery)
