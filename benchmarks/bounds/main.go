@@ -36,7 +36,7 @@ var measurements = []struct {
 	run  func(dir string) ([]*bound, error)
 }{
 	{"scan", scans}, {"large", largeScan}, {"pages", largeGets}, {"add", adds}, {"group", groupCommit}, {"commit", loneCommit},
-	{"steady", steady}, {"shrink", shrink}, {"beside", beside},
+	{"steady", steady}, {"shrink", shrink}, {"beside", beside}, {"bulk", bulk}, {"checkpoint", checkpoint},
 }
 
 func names() (all []string) {
@@ -141,12 +141,14 @@ func open(dir string, sync mapfile.SyncMode) (*mapfile.DB, error) {
 func remove(dir string) error { return os.Remove(filepath.Join(dir, "data.map")) }
 
 // fill puts n keys of 16 bytes with values of size bytes.
-func fill(db *mapfile.DB, n uint64, size int) error {
+func fill(db *mapfile.DB, n uint64, size int) error { return entries(n, size, db.Put) }
+
+func entries(n uint64, size int, put func(key, value []byte) error) error {
 	values := workload.NewValues(size)
 	var key []byte
 	for i := range n {
 		key = workload.AppendKey(key[:0], i)
-		if err := db.Put(key, values.At(i, 0)); err != nil {
+		if err := put(key, values.At(i, 0)); err != nil {
 			return err
 		}
 	}

@@ -164,7 +164,7 @@ func TestCompact(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(got.out), &r))
 	require.EqualValues(t, 100, r.Keys)
 	require.Greater(t, r.Before.Garbage, int64(5<<20))
-	require.Less(t, r.After.Allocated, r.Before.Allocated/2)
+	require.Less(t, r.After.Allocated, r.Before.Allocated*3/5, "a unit of records, one of index pages, and the first are left")
 	require.Equal(t, r.After.Size, sizeOf(t, path))
 	require.Equal(t, entries, contents(t, path))
 	text := call(t, "compact", path)
