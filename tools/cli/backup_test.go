@@ -150,7 +150,7 @@ func TestCompact(t *testing.T) {
 		entries[fmt.Sprint("key ", i)] = strings.Repeat("v", 2000)
 	}
 	path := newMap(t, entries)
-	db, err := mapfile.Open(path, &mapfile.Options{Sync: mapfile.SyncNever})
+	db, err := mapfile.Open(path, &mapfile.Options{Sync: mapfile.SyncNever, Compaction: mapfile.CompactionOptions{Off: true}})
 	require.NoError(t, err)
 	for i := range 2900 {
 		require.NoError(t, db.Delete([]byte(fmt.Sprint("key ", i))))
