@@ -113,8 +113,8 @@ func TestTombstonesStayForOldReaders(t *testing.T) {
 // TestFoundScanBesideMerges: a scan in the order of hashes, and a token of one, go on rightly where buckets were joined behind them, and in
 // front of them.
 func TestFoundScanBesideMerges(t *testing.T) {
-	const n, keep = 30_000, 12
-	for _, stop := range []int{1, 1500} {
+	const n, keep = 40_000, 12
+	for _, stop := range []int{1, 700, 1500, 2600} {
 		t.Run(fmt.Sprintf("%d shown", stop), func(t *testing.T) {
 			db := mergeMap(t)
 			fill(t, db, n, keep)

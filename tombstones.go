@@ -52,6 +52,9 @@ func (db *DB) noteSeen() {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	now := seen{published: db.s.Published.Load(), tombstones: db.s.Tombstones}
+	if sabotage.Is(sabotage.GenerationNotRaised) || sabotage.Is(sabotage.ReuseBeforeBump) {
+		return // to raise it here would make up for what is left out there
+	}
 	now.generation = db.s.Generation.Add(1) // behind the load: who pins it loads published later
 	t := &db.tombs
 	if n := len(t.seen); n == 0 || t.seen[n-1].published < now.published {
