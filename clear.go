@@ -27,7 +27,7 @@ func (db *DB) Clear() error {
 // and segments between index, log and free space.
 func (db *DB) clearOne() (at place, err error) {
 	db.clearing.Add(1)
-	db.checkpointMu.Lock()
+	db.lockUpkeep()
 	db.clearing.Add(-1)
 	defer db.checkpointMu.Unlock()
 	db.turn.Lock()

@@ -34,7 +34,7 @@ func (db *DB) Compact(ctx context.Context) error {
 	if err := db.writable(); err != nil {
 		return err
 	}
-	db.checkpointMu.Lock()
+	db.lockUpkeep()
 	defer db.checkpointMu.Unlock()
 	if err := db.ready(); err != nil {
 		return err
@@ -437,7 +437,7 @@ func (c *compaction) retire() error {
 // are mostly free are emptied, and garbage is compacted until there is room for so many bytes of records. It answers false if there was nothing to gain since
 // the last time, unless that ended behind the number of attempts that the writer noted before it looked for room: then it may find what another one made.
 func (db *DB) makeSpace(bytes, attempts uint64) bool {
-	db.checkpointMu.Lock()
+	db.lockUpkeep()
 	defer db.checkpointMu.Unlock()
 	if db.ready() != nil {
 		return false

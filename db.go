@@ -194,7 +194,7 @@ func (db *DB) Checkpoint() error {
 		return err
 	}
 	return db.guarded(func() error {
-		db.checkpointMu.Lock()
+		db.lockUpkeep()
 		defer db.checkpointMu.Unlock()
 		if err := db.ready(); err != nil {
 			return err
@@ -320,7 +320,7 @@ func (db *DB) Close() error {
 	db.turn.Lock()
 	db.turn.Unlock() //nolint:staticcheck // the last writer is out: later ones find the map closed, and start nothing
 	db.background.stop()
-	db.checkpointMu.Lock()
+	db.lockUpkeep()
 	defer db.checkpointMu.Unlock()
 	db.waitPins()
 	err := db.guarded(db.closeState)

@@ -105,6 +105,12 @@ func (p *pacer) rest(bytes uint64) {
 	}
 }
 
+// lockUpkeep takes checkpointMu for a caller. Upkeep waits meanwhile, and cannot let commits go on that wait for it: none do.
+func (db *DB) lockUpkeep() {
+	db.checkpointMu.Lock()
+	db.allowed.Store(math.MaxUint64)
+}
+
 // brake holds a commit up that ends behind where compaction lets writers go, without any lock: garbage must not outgrow it. It ends by itself, so
 // that nobody depends on compaction.
 func (db *DB) brake(end uint64) {
