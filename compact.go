@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -27,7 +28,7 @@ const (
 )
 
 // Compact moves what is alive out of every segment that holds garbage, and makes the checkpoints that free
-// the space for new records. It runs beside readers and writers, in small steps, until done or until
+// the space for new records. It runs beside readers and writers, in small steps, and rests between them while others commit, until done or until
 // ctx is. Tombstones go, but for those that a reader is older than, and the index becomes as small as its keys allow. The file itself becomes shorter at Close. Compaction also runs by itself when
 // garbage exceeds 40 % of the log. Inside Update it would wait for itself.
 func (db *DB) Compact(ctx context.Context) error {
@@ -53,6 +54,7 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 	defer db.work.run()()
 	skip := map[uint64]bool{} // salts of segments that cannot be retired now
 	retired, some := 0, false // since the last checkpoints; at all
+	w := way{db: db}
 	db.turn.Lock()
 	began := db.s.Tail.Sequence
 	db.turn.Unlock()
@@ -77,7 +79,7 @@ func (db *DB) compact(ctx context.Context, percent int, units uint64) error {
 		if !ok || ctx.Err() != nil {
 			break
 		}
-		err := db.compactSegment(ctx, &g)
+		err := db.compactSegment(ctx, &g, w.make)
 		switch {
 		case err == nil:
 			retired, some = retired+1, true
@@ -122,7 +124,7 @@ func (db *DB) release() error {
 
 // emptiest chooses the segment with the least live share; counters choose, they never decide. Moving what is nearly all
 // alive gains too little, the more so where there is hardly room to move it to. Segments that began behind a sequence are
-// left alone, unless nothing in them is alive: with padded commits what compaction itself wrote has garbage, and it would never end.
+// left alone, unless nothing in them is alive; of those the newest goes first, for a DROP waits only for retired segments that are older (tombstones.go). With padded commits what compaction itself wrote has garbage, and it would never end.
 func (db *DB) emptiest(skip map[uint64]bool, began uint64, percent int, pressed bool) (best tail.Segment, ok bool) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
@@ -136,7 +138,7 @@ func (db *DB) emptiest(skip map[uint64]bool, began uint64, percent int, pressed 
 		size := g.Used - tail.SegmentHeader
 		live := min(db.s.Tail.Live(g), size)
 		used, garbage = used+size, garbage+size-live
-		if s := float64(live) / float64(max(size, 1)); (s < share || ok && s == share && g.Start < best.Start) && !skip[g.Salt] && (g.FirstSeq <= began || live == 0) {
+		if s := float64(live) / float64(max(size, 1)); (s < share || ok && s == share && g.FirstSeq > best.FirstSeq) && !skip[g.Salt] && (g.FirstSeq <= began || live == 0) {
 			best, share, ok = *g, s, true
 		}
 	})
@@ -166,14 +168,26 @@ func (db *DB) first(behind, began uint64) (best tail.Segment, ok bool) {
 // errKept says that a segment holds something that can neither be read nor moved: it stays.
 var errKept = errors.New("the segment cannot be retired now")
 
-// compactSegment moves the live records of a segment in steps, and retires it.
-func (db *DB) compactSegment(ctx context.Context, g *tail.Segment) error {
-	return db.compactPaced(ctx, g, func(uint64) {})
+// way lets writers go on beside a compaction that somebody waits for: behind each step in whose time others committed it rests twice as long as the
+// step took.
+type way struct {
+	db    *DB
+	since time.Time // when the last rest ended
+	seen  uint64    // sequence published then
 }
 
-// compactPaced is compactSegment that tells pace, after each step, how many bytes it has looked at. pace holds no lock but checkpointMu, and may let go
-// of that: a segment that has left the table meanwhile is errKept.
-func (db *DB) compactPaced(ctx context.Context, g *tail.Segment, pace func(looked uint64)) error {
+// make is called behind a step, which is a commit itself.
+func (w *way) make(uint64) {
+	published := w.db.s.Published.Load()
+	if !w.since.IsZero() && published > w.seen+1 {
+		time.Sleep(2 * time.Since(w.since))
+	}
+	w.since, w.seen = time.Now(), w.db.s.Published.Load()
+}
+
+// compactSegment moves the live records of a segment in steps, and retires it. It tells pace, behind each step, how many bytes it has looked at. pace holds no
+// lock but checkpointMu, and may let go of that: a segment that has left the table meanwhile is errKept.
+func (db *DB) compactSegment(ctx context.Context, g *tail.Segment, pace func(looked uint64)) error {
 	c := compaction{db: db, g: g, at: g.Base() + tail.SegmentHeader, most: stepRecords, least: 1}
 	if db.opts.PadCommits {
 		c.most, c.least = paddedRecords, paddedLeast

@@ -121,7 +121,7 @@ func TestFoundCutKeepsBothMetas(t *testing.T) {
 	h.set("key1", "small")
 	h.db.checkpointMu.Lock()
 	for _, g := range long {
-		require.NoError(t, h.db.compactSegment(t.Context(), g))
+		require.NoError(t, h.db.compactSegment(t.Context(), g, func(uint64) {}))
 	}
 	h.db.checkpointMu.Unlock()
 	require.NoError(t, h.db.Checkpoint()) // they are free: from the older meta page replay retires them

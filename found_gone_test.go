@@ -83,7 +83,7 @@ func (g *grave) compact(s tail.Segment) error {
 	}
 	s = *now
 	g.db.beginTombstones(false)
-	return g.db.compactSegment(g.t.Context(), &s)
+	return g.db.compactSegment(g.t.Context(), &s, func(uint64) {})
 }
 
 // retire compacts all that is as old as the record, or older: a life finds other free places for its segments.
@@ -263,7 +263,7 @@ func TestFoundRottenStays(t *testing.T) {
 			require.NoError(t, err)
 			m.set("key4", "the life begins")
 			m.db.checkpointMu.Lock()
-			err = m.db.compactSegment(t.Context(), &g)
+			err = m.db.compactSegment(t.Context(), &g, func(uint64) {})
 			m.db.checkpointMu.Unlock()
 			for range 3 {
 				require.NoError(t, m.db.Checkpoint())

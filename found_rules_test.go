@@ -47,7 +47,7 @@ func newRetired(t *testing.T, size int) (*lifeHistory, tail.Segment) {
 	h.db.checkpointMu.Lock()
 	defer h.db.checkpointMu.Unlock()
 	old := *g
-	require.NoError(t, h.db.compactSegment(t.Context(), &old))
+	require.NoError(t, h.db.compactSegment(t.Context(), &old, func(uint64) {}))
 	require.Nil(t, h.db.s.Tail.Lookup(old.Start))
 	return h, old
 }

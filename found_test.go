@@ -115,7 +115,7 @@ func (h *lifeHistory) compactOne() error {
 	if !ok {
 		return nil
 	}
-	if err := h.db.compactSegment(h.t.Context(), &g); !errors.Is(err, errLater) {
+	if err := h.db.compactSegment(h.t.Context(), &g, func(uint64) {}); !errors.Is(err, errLater) {
 		return err
 	}
 	return nil // a DROP in it has to wait

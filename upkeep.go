@@ -21,6 +21,7 @@ const (
 	pendingShare = 16          // of the file: when idle, a checkpoint brings back as much as that, or more
 	pendingLoad  = 5           // the same beside writers
 	pendingAfter = 10          // looks after the last one
+	laterAfter   = 2           // looks, behind which what retired segments keep from being retired is worth the checkpoints that let these go
 	giveRest     = time.Minute // behind a failure to give space back, until it is tried again
 )
 
@@ -306,7 +307,7 @@ func (u *upkeep) empty() error {
 		if err := u.compactOne(&g, skip); err != nil {
 			return err
 		}
-		if !u.later.IsZero() && time.Since(u.later) > pendingAfter*u.db.background.every {
+		if !u.later.IsZero() && time.Since(u.later) > laterAfter*u.db.background.every {
 			u.later = time.Time{}
 			if err := u.gone(); err != nil {
 				return err
@@ -324,7 +325,7 @@ func (u *upkeep) goesOn() bool {
 
 // compactOne compacts one segment. One that cannot be retired now is noted, and what finds no room is left to whoever needs that.
 func (u *upkeep) compactOne(g *tail.Segment, skip map[uint64]bool) error {
-	err := u.db.compactPaced(u.ctx, g, u.pacer.pace)
+	err := u.db.compactSegment(u.ctx, g, u.pacer.pace)
 	if errors.Is(err, errKept) || errors.Is(err, errs.ErrFull) || u.ctx.Err() != nil {
 		if skip[g.Salt] = true; errors.Is(err, errLater) && u.later.IsZero() {
 			u.later = time.Now()
