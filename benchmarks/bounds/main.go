@@ -137,6 +137,11 @@ func open(dir string, sync mapfile.SyncMode) (*mapfile.DB, error) {
 	return mapfile.Open(filepath.Join(dir, "data.map"), &mapfile.Options{Sync: sync})
 }
 
+// openQuiet opens a map that is compacted only when it is asked to.
+func openQuiet(dir string) (*mapfile.DB, error) {
+	return mapfile.Open(filepath.Join(dir, "data.map"), &mapfile.Options{Sync: mapfile.SyncNever, Compaction: mapfile.CompactionOptions{Off: true}})
+}
+
 // remove removes a map that was closed.
 func remove(dir string) error { return os.Remove(filepath.Join(dir, "data.map")) }
 

@@ -119,10 +119,10 @@ func lightly(db *mapfile.DB, keys uint64) error {
 	return nil
 }
 
-// beside measures Get and Put alone, and while a compaction runs, by turns.
+// beside measures Get and Put alone, and while Compact runs, by turns. There is no compaction but that.
 func beside(dir string) ([]*bound, error) {
 	const keys = 2_000_000
-	db, err := open(dir, mapfile.SyncNever)
+	db, err := openQuiet(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -51,7 +50,7 @@ func bulk(dir string) ([]*bound, error) {
 // checkpoint puts over the keys of a map of ten million, alone and while a checkpoint is made, by turns.
 func checkpoint(dir string) ([]*bound, error) {
 	const entries, alone = 10_000_000, 400_000
-	db, err := mapfile.Open(filepath.Join(dir, "data.map"), &mapfile.Options{Sync: mapfile.SyncNever, Compaction: mapfile.CompactionOptions{Off: true}})
+	db, err := openQuiet(dir)
 	if err != nil {
 		return nil, err
 	}
