@@ -52,6 +52,9 @@ func (db *DB) noteSeen() {
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	now := seen{published: db.s.Published.Load(), tombstones: db.s.Tombstones}
+	if now.published < db.s.LastClear() {
+		return // the index before it was retired at this generation: who does not see the CLEAR must not pin a later one
+	}
 	if sabotage.Is(sabotage.GenerationNotRaised) || sabotage.Is(sabotage.ReuseBeforeBump) {
 		return // to raise it here would make up for what is left out there
 	}

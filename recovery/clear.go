@@ -24,6 +24,9 @@ func (c *cleared) since(generation uint64) *cleared {
 	return &cleared{c.sequence, c.root, c.generation, c.last, c.before.since(generation)}
 }
 
+// LastClear is the sequence of the last CLEAR that was appended, 0 if there was none.
+func (s *State) LastClear() uint64 { return s.history.cleared.Load() }
+
 // RootAt is the root of the index for who sees the commits up to a sequence, which was loaded before.
 func (s *Shared) RootAt(sequence uint64) pager.Ref {
 	root := s.Root() // before cleared, which is stored first
