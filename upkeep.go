@@ -199,7 +199,10 @@ func (u *upkeep) tidy(bool) error {
 	db := u.db
 	_, pages := db.s.Free.Turnover()
 	busy := max(u.copied, pages-u.pages)
-	if db.s.LoosePages() < 2*busy+db.s.Index.Pages()/4+4*uint64(db.s.P.Geo.UnitPages) {
+	db.turn.Lock()
+	index := db.s.Index.Pages()
+	db.turn.Unlock()
+	if db.s.LoosePages() < 2*busy+index/4+4*uint64(db.s.P.Geo.UnitPages) {
 		return nil
 	}
 	defer db.s.Free.SparseArenas(-1)
