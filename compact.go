@@ -29,8 +29,8 @@ const (
 
 // Compact moves what is alive out of every segment that holds garbage, and makes the checkpoints that free
 // the space for new records. It runs beside readers and writers, in small steps, and rests between them while others commit, until done or until
-// ctx is. Tombstones go, but for those that a reader is older than, and the index becomes as small as its keys allow. The file itself becomes shorter at Close. Compaction also runs by itself when
-// garbage exceeds 40 % of the log. Inside Update it would wait for itself.
+// ctx is. Tombstones go, but for those that a reader is older than, and the index becomes as small as its keys allow. Free space is given back to the file system in the background and at Close. Compaction also runs by
+// itself, as Options.Compaction says. Inside Update it would wait for itself.
 func (db *DB) Compact(ctx context.Context) error {
 	if err := db.writable(); err != nil {
 		return err
