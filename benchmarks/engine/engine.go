@@ -100,6 +100,9 @@ type Keeper interface {
 	Compact() error
 }
 
+// Replayer is a store that tells how many records of its log were replayed when it was opened.
+type Replayer interface{ Replayed() uint64 }
+
 // Engine is one row of the tables: a store in one mode.
 type Engine struct {
 	Name       string     // what tables call it

@@ -83,4 +83,6 @@ func (s mapfileStore) Checkpoint() error { return s.db.Checkpoint() }
 
 func (s mapfileStore) Compact() error { return s.db.Compact(context.Background()) }
 
+func (s mapfileStore) Replayed() uint64 { return s.db.Stats().Recovery.Records }
+
 func (s mapfileStore) Close() error { return s.db.Close() }

@@ -63,6 +63,7 @@ type Cell struct {
 type Round struct {
 	Ops         uint64
 	Elapsed     time.Duration
+	Replayed    uint64 `json:",omitempty"` // records of the log, by an open; of engines that tell
 	MajorFaults int64  `json:",omitempty"` // pages this process read from disk
 	DiskBytes   uint64 `json:",omitempty"` // written to the device meanwhile, by anybody
 }

@@ -225,7 +225,7 @@ func (r *run) measure(s *seat, name, title string, do func() (worker.Result, err
 	cell := r.setting.Cell(name, title, s.engine)
 	res, err := do()
 	if err == nil {
-		err = cell.Add(report.Round{Ops: max(res.Ops, 1), Elapsed: res.Elapsed, MajorFaults: res.MajorFaults, DiskBytes: res.DiskBytes}, res.Latency)
+		err = cell.Add(report.Round{Ops: max(res.Ops, 1), Elapsed: res.Elapsed, Replayed: res.Replayed, MajorFaults: res.MajorFaults, DiskBytes: res.DiskBytes}, res.Latency)
 	}
 	if res.Lost && s.engine.Durability >= engine.Kill && err == nil {
 		// No rate makes up for that, but the engine goes on.

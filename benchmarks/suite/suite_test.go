@@ -100,6 +100,9 @@ func complete(t *testing.T, s *report.Setting) {
 			require.NotNil(t, s.Find(openClean, e.Name), e.Name)
 			kill := s.Find(openKill, e.Name)
 			require.NotNil(t, kill, e.Name)
+			if strings.HasPrefix(e.Name, "mapfile") {
+				require.EqualValues(t, 200, kill.Rounds[0].Replayed, "%s tells what it replayed", e.Name)
+			}
 			require.True(t, e.Durability < engine.Kill || kill.Note == "", "%s: %s", e.Name, kill.Note)
 		}
 	}

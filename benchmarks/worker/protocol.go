@@ -49,6 +49,8 @@ type Result struct {
 	Latency []byte `json:",omitempty"`
 	// Lost tells that the expected key was not there after opening.
 	Lost bool `json:",omitempty"`
+	// Replayed counts the records that opening replayed, of stores that tell.
+	Replayed uint64 `json:",omitempty"`
 	// Settled is how long background work went on after the work itself.
 	Settled time.Duration `json:",omitempty"`
 	// MajorFaults counts pages read from disk by this process during the work.

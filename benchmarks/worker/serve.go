@@ -124,6 +124,9 @@ func (w *worker) open(q request) (Result, error) {
 		}
 	}
 	res.Elapsed = time.Since(start)
+	if r, ok := s.(engine.Replayer); ok {
+		res.Replayed = r.Replayed()
+	}
 	w.engine = e
 	w.target = workload.NewTarget(s, workload.NewValues(q.Size.ValueSize), q.Size.Keys)
 	return res, err

@@ -44,6 +44,9 @@ func TestKill(t *testing.T) {
 			last, never := uint64(5099), uint64(5100)
 			p, res = start(t, name, dir, &last)
 			require.False(t, res.Lost)
+			if name == "mapfile-never" {
+				require.EqualValues(t, 1100, res.Replayed)
+			}
 			res, err = p.Scan()
 			require.NoError(t, err)
 			require.EqualValues(t, 1100, res.Ops)
