@@ -127,7 +127,7 @@ func (r *run) openMeasured(s *seat, name, title string, key uint64) {
 		r.fail(s, cell, err)
 		return
 	}
-	if !r.cfg.wants(name) {
+	if name == openClean && !r.cfg.wants(name) { // every store is opened; it is killed only where that was asked for
 		r.forget(cell)
 		return
 	}

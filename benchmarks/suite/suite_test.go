@@ -110,6 +110,19 @@ func complete(t *testing.T, s *report.Setting) {
 	require.NotEmpty(t, s.Goals())
 }
 
+// TestTails: who asks for open-kill by name gets it with every tail, and no open-clean.
+func TestTails(t *testing.T) {
+	cfg, err := parse([]string{"-workloads", "open-kill", "-engines", "mapfile-never", "-keys", "2000", "-tails", "0,2000", "-rounds", "1", "-loads", "1", "-settle", "1ns", "-out", t.TempDir()}, io.Discard)
+	require.NoError(t, err)
+	r, err := newRun(t.Context(), cfg)
+	require.NoError(t, err)
+	require.NoError(t, r.all())
+	s := r.report.Settings[0]
+	require.Equal(t, []string{loadName, openKill + "-0", openKill}, s.Workloads())
+	require.Zero(t, s.Cells[1].Rounds[0].Replayed)
+	require.EqualValues(t, 2000, s.Cells[2].Rounds[0].Replayed)
+}
+
 func TestFlags(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
