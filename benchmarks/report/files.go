@@ -33,6 +33,15 @@ func (r *Report) Write(dir string) error {
 	)
 }
 
+// MarshalJSON adds the goals, which follow from what was measured.
+func (s *Setting) MarshalJSON() ([]byte, error) {
+	type measured Setting
+	return json.Marshal(struct {
+		*measured
+		Goals []Reached `json:",omitempty"`
+	}{(*measured)(s), s.Goals()})
+}
+
 func create(path string, fill func(io.Writer) error) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -79,7 +88,6 @@ func (r *Report) HTML(w io.Writer) error {
 		"rate":   rate,
 		"note":   (*Cell).note,
 		"tables": Tables,
-		"factor": factor,
 	}).Parse(pageSource)
 	if err != nil {
 		return err

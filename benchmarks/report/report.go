@@ -110,16 +110,22 @@ func (s *Setting) Cell(workload, title string, e engine.Engine) *Cell {
 	}
 	c := &Cell{
 		Workload: workload, Title: title, Engine: e.Name, Durability: e.Durability, Rail: e.Rail,
-		Base: e.Name == "mapfile-never" || e.Name == "mapfile-always",
+		Base: isBase(e.Name),
 	}
 	s.Cells = append(s.Cells, c)
 	return c
 }
 
+// isBase tells whether others are compared with the engine of this name.
+func isBase(name string) bool { return name == "mapfile-never" || name == "mapfile-always" }
+
+// measured tells whether the cell has figures.
+func (c *Cell) measured() bool { return len(c.Rounds) > 0 && c.Err == "" }
+
 // Find returns a cell that has figures, or nil.
 func (s *Setting) Find(workload, engine string) *Cell {
 	for _, c := range s.Cells {
-		if c.Workload == workload && c.Engine == engine && len(c.Rounds) > 0 && c.Err == "" {
+		if c.Workload == workload && c.Engine == engine && c.measured() {
 			return c
 		}
 	}
@@ -168,23 +174,37 @@ func (c *Cell) Add(r Round, latency []byte) error {
 	return nil
 }
 
+// each returns a figure of all rounds, sorted.
+func (c *Cell) each(figure func(Round) float64) []float64 {
+	list := make([]float64, len(c.Rounds))
+	for i, r := range c.Rounds {
+		list[i] = figure(r)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// median returns the middle of a sorted list, 0 of an empty one.
+func median(sorted []float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+// replayed returns the median of records replayed.
+func (c *Cell) replayed() float64 {
+	return median(c.each(func(r Round) float64 { return float64(r.Replayed) }))
+}
+
 // Spread returns median, least and greatest nanoseconds an operation; zeros
 // where nothing was measured.
-func (c *Cell) Spread() (median, least, most float64) {
+func (c *Cell) Spread() (middle, least, most float64) {
 	if len(c.Rounds) == 0 {
 		return 0, 0, 0
 	}
-	ns := make([]float64, len(c.Rounds))
-	for i, r := range c.Rounds {
-		ns[i] = r.NS()
-	}
-	slices.Sort(ns)
-	mid := len(ns) / 2
-	median = ns[mid]
-	if len(ns)%2 == 0 {
-		median = (ns[mid-1] + ns[mid]) / 2
-	}
-	return median, ns[0], ns[len(ns)-1]
+	ns := c.each(Round.NS)
+	return median(ns), ns[0], ns[len(ns)-1]
 }
 
 // Median returns the median of nanoseconds an operation.
@@ -197,7 +217,7 @@ func (c *Cell) Median() float64 {
 // with, or nil.
 func BaseOf(cells []*Cell) *Cell {
 	for _, c := range cells {
-		if c.Base && len(c.Rounds) > 0 {
+		if c.Base && c.measured() {
 			return c
 		}
 	}

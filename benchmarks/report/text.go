@@ -178,18 +178,11 @@ func goalText(w *tabwriter.Writer, s *Setting) {
 	if len(list) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nHow many times faster\nmapfile\tis\tmust\taim\t\t\n")
+	fmt.Fprint(w, "\nThe goals: how many times faster, and bounds\nmapfile\tis\tmust\taim\t\t\n")
 	for _, g := range list {
-		fmt.Fprintf(w, "%s\t%.2f\t%s\t%s\t%s\t\n", g.Text, g.Ratio(), factor(g.Must), factor(g.Aim), g.Verdict())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", g.Text, g.Show(g.Is), g.Want(g.Must), g.Want(g.Aim), g.Verdict)
 	}
 	_ = w.Flush()
-}
-
-func factor(f float64) string {
-	if f == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%.3g", f)
 }
 
 // ns writes nanoseconds; from ten milliseconds on, with another unit.

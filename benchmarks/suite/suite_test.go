@@ -107,7 +107,26 @@ func complete(t *testing.T, s *report.Setting) {
 		}
 	}
 	require.NotEmpty(t, s.Footprints)
-	require.NotEmpty(t, s.Goals())
+	require.Subset(t, goalsOf(s), []string{"Get hit against Go's map", "Open after a clean Close, and the first Get", "Heap after the load", "Blocks after the load and Close, of keys plus values"})
+}
+
+func goalsOf(s *report.Setting) (texts []string) {
+	for _, g := range s.Goals() {
+		texts = append(texts, g.Text)
+	}
+	return texts
+}
+
+// TestGoals measures what mapfile is to reach beside itself, without rivals.
+func TestGoals(t *testing.T) {
+	cfg, err := parse([]string{"-workloads", "get-hit,get-hit-2g,put-over,put-over-2g", "-engines", "mapfile-never", "-keys", "2000", "-for", "5ms", "-rounds", "1", "-loads", "1", "-settle", "1ns", "-out", t.TempDir()}, io.Discard)
+	require.NoError(t, err)
+	r, err := newRun(t.Context(), cfg)
+	require.NoError(t, err)
+	require.NoError(t, r.all())
+	s := r.report.Settings[0]
+	require.Subset(t, goalsOf(s), []string{"Get hit, 2 goroutines against one", "Put over, 2 goroutines against one"})
+	require.NotContains(t, goalsOf(s), "Open after a clean Close, and the first Get", "was not asked for")
 }
 
 // TestTails: who asks for open-kill by name gets it with every tail, and no open-clean.
