@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -24,6 +25,7 @@ const (
 	paddedRecords = 256       // the same where each commit is padded: else the padding would outweigh what is moved
 	paddedLeast   = 32        // and the fewest, where there is hardly room
 	stepBytes     = 128 << 10 // and most bytes read
+	warmShare     = 4         // times as many records a step finds warm at most
 	enoughUnits   = 4         // free units with which a writer that found no room is content
 )
 
@@ -199,6 +201,9 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment, pace func(loo
 		if db.clearing.Load() > 0 {
 			return errKept
 		}
+		if c.at >= c.warmed {
+			c.warm()
+		}
 		from := c.at
 		var err error
 		if done, err = c.step(); err == nil {
@@ -233,13 +238,15 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment, pace func(loo
 
 // compaction is the work on one segment.
 type compaction struct {
-	db    *DB
-	g     *tail.Segment
-	at    uint64 // next byte to look at
-	most  int    // records that a step moves at most
-	least int    // and at least, however little room there is
-	group []movedRecord
-	puts  bool // PUT records were seen in it
+	db      *DB
+	g       *tail.Segment
+	at      uint64 // next byte to look at
+	warmed  uint64 // warm has been so far
+	most    int    // records that a step moves at most
+	least   int    // and at least, however little room there is
+	group   []movedRecord
+	puts    bool   // PUT records were seen in it
+	touched uint64 // keeps the compiler from leaving out loads that only warm the cache
 }
 
 // movedRecord is a live record on its way.
@@ -247,6 +254,37 @@ type movedRecord struct {
 	hash   uint64
 	old    tail.Record // in the mapping
 	record tail.Record // its copy
+}
+
+// warm touches the records that the next steps will look at, and the slots that lead to them, without the turn: so a step, which keeps writers
+// waiting, meets a warm cache. What it reads is not believed.
+func (c *compaction) warm() {
+	end, from, n := c.g.Base()+c.g.Used, c.at, 0
+	c.warmed = end
+	_ = c.db.pinned(func(at snapshot) error {
+		var buckets, hashes [stage]uint64
+		var r tail.Record
+		for p := from; p < end; c.warmed = p {
+			group := 0
+			for ; group < stage && p < end; group++ {
+				if err := at.s.Record(p, &r, false); err != nil {
+					return err
+				}
+				var err error
+				if buckets[group], hashes[group], err = at.s.Index.Find(at.root, xxhash.Sum64(r.Key), r.Key, false); err != nil {
+					return err
+				}
+				p += r.Size()
+			}
+			for i := range group {
+				c.touched += at.s.Index.PrefetchSlots(buckets[i], hashes[i])
+			}
+			if n += group; n >= warmShare*c.most || p-from >= stepBytes {
+				end = p
+			}
+		}
+		return nil
+	})
 }
 
 // step looks at some records of the segment and moves the live ones, as one commit.
@@ -279,7 +317,9 @@ func (c *compaction) atTurn(f func(g *tail.Segment) error) (err error) {
 
 // atTurn runs f under the writer's turn and the fault guard.
 func (db *DB) atTurn(f func() error) (err error) {
-	db.turn.Lock()
+	if !db.pollTurn() {
+		db.turn.Lock()
+	}
 	defer db.turn.Unlock()
 	defer db.work.holds(forCompaction)()
 	old := debug.SetPanicOnFault(true)
@@ -306,6 +346,9 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 	}()
 	s := c.db.s
 	at, end, from := snapshot{s: s, mend: true}, c.g.Base()+c.g.Used, c.at
+	if !c.db.opts.PadCommits {
+		end = min(end, max(c.warmed, from+1))
+	}
 	c.group = c.group[:0]
 	for c.at < end && len(c.group) < c.most && c.at-from < stepBytes {
 		var r tail.Record
@@ -360,7 +403,10 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 // move appends the group's records and points the slots at them.
 func (c *compaction) move() error {
 	db, s := c.db, c.db.s
-	b, droppable := db.newBatch(false), db.droppable(c.g)
+	b, droppable := db.newBatch(false), uint64(0)
+	if slices.ContainsFunc(c.group, func(m movedRecord) bool { return m.old.Kind == tail.KindDelete }) {
+		droppable = db.droppable(c.g)
+	}
 	for i := range c.group {
 		m := &c.group[i]
 		b.record = tail.Record{

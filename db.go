@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,9 @@ type DB struct {
 	closeMu sync.Mutex // one Close at a time
 
 	// turn is the writer's turn: who holds it may append and change the index.
-	turn sync.Mutex
+	turn    sync.Mutex
+	polls   bool        // there are processors to poll for the turn
+	polling atomic.Bool // somebody does
 	// The next six belong to it.
 	lookAt      uint64        // log position behind which upkeep looks around
 	lastMark    uint64        // the mark that the last MARK record carried
@@ -115,7 +118,7 @@ func open(path string, o Options, in internals) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{s: s, opts: o, log: o.Logger.With("path", s.P.Path()), loadStage: cmp.Or(in.loadStage, mostStaged)}
+	db := &DB{s: s, opts: o, polls: runtime.GOMAXPROCS(0) > 1, log: o.Logger.With("path", s.P.Path()), loadStage: cmp.Or(in.loadStage, mostStaged)}
 	db.allowed.Store(math.MaxUint64)
 	s.OldestPin = db.pins.oldest
 	db.memory = in.memory()

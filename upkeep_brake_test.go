@@ -3,6 +3,7 @@ package mapfile
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -32,4 +33,39 @@ func TestNobodyWaitsForUpkeepThatWaits(t *testing.T) {
 			require.NoError(t, db.Close())
 		})
 	}
+}
+
+// TestPollTurn: who polls gets the turn when it becomes free, gives up when it does not, and is alone in it.
+func TestPollTurn(t *testing.T) {
+	db, err := Open(filepath.Join(t.TempDir(), "a.map"), &Options{Sync: SyncNever})
+	require.NoError(t, err)
+	db.polls = true
+	require.True(t, db.pollTurn(), "a free turn")
+
+	begin := time.Now()
+	require.False(t, db.pollTurn(), "a turn that is held")
+	require.GreaterOrEqual(t, time.Since(begin), pollFor)
+
+	db.polling.Store(true) // as if another goroutine polled
+	require.False(t, db.pollTurn())
+	require.True(t, db.polling.Load(), "the other's mark")
+	db.polling.Store(false)
+
+	if runtime.GOMAXPROCS(0) == 1 {
+		t.Skip("there is no processor to poll with")
+	}
+	got := make(chan bool, 1)
+	for again := true; again; { // it may come too late on a busy machine
+		go func() { got <- db.pollTurn() }()
+		for !db.polling.Load() && len(got) == 0 {
+			runtime.Gosched()
+		}
+		db.turn.Unlock()
+		if again = !<-got; again {
+			require.True(t, db.turn.TryLock(), "who gave up has it")
+		}
+	}
+	require.False(t, db.turn.TryLock(), "who polled has it")
+	db.turn.Unlock()
+	require.NoError(t, db.Close())
 }

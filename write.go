@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -91,9 +92,32 @@ func (db *DB) takeTurnFor(hash uint64, key []byte, w *watched) {
 	if db.ready() == nil {
 		_ = db.tryHas(hash, key, g)
 	}
-	db.turn.Lock()
+	if w.begun.IsZero() || !db.pollTurn() {
+		db.turn.Lock()
+	}
 	w.hasTurn(begun)
 }
+
+// pollTurn takes the turn if it becomes free within pollFor: between one writer and compaction it changes hands every few microseconds, and a
+// goroutine that sleeps wakes too late. One goroutine does so at a time.
+func (db *DB) pollTurn() bool {
+	if db.turn.TryLock() {
+		return true
+	}
+	if !db.polls || !db.polling.CompareAndSwap(false, true) {
+		return false
+	}
+	defer db.polling.Store(false)
+	for begin := time.Now(); time.Since(begin) < pollFor; {
+		if db.turn.TryLock() {
+			return true
+		}
+	}
+	return false
+}
+
+// pollFor is longer than most steps of compaction, and about what it takes to wake a goroutine on a machine that is not busy.
+const pollFor = 200 * time.Microsecond
 
 // settle waits, without the turn, until a commit may be acknowledged.
 func (db *DB) settle(at place, demanded bool) error {

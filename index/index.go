@@ -266,3 +266,10 @@ func (x *Index) LeadsTo(bucket, hash, position uint64) bool {
 func (x *Index) Prefetch(bucket, hash uint64) uint64 {
 	return x.p.View().Load64(bucket + offWords + home(hash, x.lines)*(8*lineSlots))
 }
+
+// PrefetchSlots also loads what else of the bucket a look-up by the holder of the turn, and a change, will meet: the header, and the tops of the
+// line's slots.
+func (x *Index) PrefetchSlots(bucket, hash uint64) uint64 {
+	v, slot := x.p.View(), home(hash, x.lines)*lineSlots
+	return v.Load64(bucket+offType) + v.Load64(bucket+offWords+8*slot) + v.Load64(bucket+(offTops+2*slot)&^7)
+}

@@ -139,11 +139,11 @@ func (s *State) MayHold(sequence uint64, g *tail.Segment) (may bool) {
 
 // inUse visits the first and the last sequence of each segment but g that is in use.
 func (s *State) inUse(g *tail.Segment, visit func(first, last uint64)) {
-	for _, o := range s.Tail.Segments() {
+	s.Tail.Each(func(o *tail.Segment) {
 		if o.Start != g.Start {
 			visit(o.FirstSeq, o.LastSeq)
 		}
-	}
+	})
 }
 
 // notGone visits the same of each segment with PUT records that was retired and is not durably gone.
