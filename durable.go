@@ -3,6 +3,7 @@ package mapfile
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mapfile-db/mapfile/internal/sabotage"
 	"github.com/mapfile-db/mapfile/recovery"
@@ -20,6 +21,7 @@ type durability struct {
 
 	// syncMu is held by who syncs the tail: one at a time. Above mu; never taken with the turn held.
 	syncMu   sync.Mutex
+	company  company       // protected by syncMu
 	appended atomic.Uint64 // LSN behind the last commit appended
 	synced   atomic.Uint64 // LSN below which all of the tail is known to be synced
 
@@ -183,6 +185,7 @@ func (d *durability) lead() error {
 	}()
 	d.syncMu.Lock()
 	defer d.syncMu.Unlock()
+	d.company.await(&d.waiting)
 	return d.syncAll()
 }
 
@@ -196,9 +199,11 @@ func (d *durability) syncAll() error {
 	if sabotage.Is(sabotage.MarkBeforeSync) {
 		_ = d.s.P.WriteMark(d.fileSalt, end, d.life.Load())
 	}
+	begin := time.Now()
 	if err := d.syncSpans(end); err != nil {
 		return d.fail(err)
 	}
+	d.company.took = time.Since(begin)
 	// After the sync and before the acknowledgement: before it would be a race.
 	if err := d.s.P.CheckPath(); err != nil {
 		return d.fail(err)
@@ -233,6 +238,7 @@ func (d *durability) advanceTo(end uint64) {
 	// Evidence for recovery, into the cache only. Without it an older mark stands, which is true as well.
 	_ = d.s.P.WriteMark(d.fileSalt, end, d.life.Load())
 	d.mu.Lock()
+	d.company.expected = int64(len(d.demands))
 	d.advance()
 	d.mu.Unlock()
 }
