@@ -19,7 +19,9 @@ type company struct {
 const (
 	companyShare = 2 // of the time of a sync: the longest wait
 	companyMost  = 500 * time.Microsecond
-	missedMost   = 63 // syncs without a wait behind one that was in vain, once there were many such
+	companyLate  = 2 * companyMost // a wait that ends so late gave way to goroutines that compute: it costs far more than a sync
+	missedMost   = 63              // syncs without a wait behind one that was in vain, once there were many such
+	lateMost     = 1023            // the same behind one that ended late
 )
 
 // await waits until as many demands wait as are expected.
@@ -32,17 +34,23 @@ func (c *company) await(waiting *atomic.Int64) {
 	if before >= c.expected {
 		return
 	}
-	longest := min(c.took/companyShare, companyMost)
-	for begin := time.Now(); time.Since(begin) < longest; runtime.Gosched() { // a sleep would take longer than most of them
-		if waiting.Load() >= c.expected {
-			c.missed = 0
-			return
-		}
+	begin, waited, longest := time.Now(), time.Duration(0), min(c.took/companyShare, companyMost)
+	for waiting.Load() < c.expected && waited < longest {
+		runtime.Gosched() // a sleep would take longer than most of them
+		waited = time.Since(begin)
 	}
-	if waiting.Load()-before >= (c.expected-before)/2 { // worth it
+	c.learn(waiting.Load()-before, c.expected-before, waited)
+}
+
+// learn judges a wait by how many came of those that were missing, with fewer than half it was in vain, and by how long it took.
+func (c *company) learn(came, missing int64, waited time.Duration) {
+	switch {
+	case waited > companyLate:
+		c.missed = min(8*c.missed+7, lateMost)
+	case 2*came < missing:
+		c.missed = min(2*c.missed+1, missedMost)
+	default:
 		c.missed = 0
-		return
 	}
-	c.missed = min(2*c.missed+1, missedMost)
 	c.rests = c.missed
 }
