@@ -241,7 +241,7 @@ type compaction struct {
 	db      *DB
 	g       *tail.Segment
 	at      uint64 // next byte to look at
-	warmed  uint64 // warm has been so far
+	warmed  uint64 // warm has come up to here, or given up: then the segment's end
 	most    int    // records that a step moves at most
 	least   int    // and at least, however little room there is
 	group   []movedRecord
@@ -261,7 +261,7 @@ type movedRecord struct {
 func (c *compaction) warm() {
 	end, from, n := c.g.Base()+c.g.Used, c.at, 0
 	c.warmed = end
-	_ = c.db.pinned(func(at snapshot) error {
+	_ = c.db.pinnedAs(false, func(at snapshot) error {
 		var buckets, hashes [stage]uint64
 		var r tail.Record
 		for p := from; p < end; c.warmed = p {
@@ -346,7 +346,7 @@ func (c *compaction) gather() (bytes, largest uint64, err error) {
 	}()
 	s := c.db.s
 	at, end, from := snapshot{s: s, mend: true}, c.g.Base()+c.g.Used, c.at
-	if !c.db.opts.PadCommits {
+	if !c.db.opts.PadCommits { // behind that the cache is cold; but where commits are padded they must not be small
 		end = min(end, max(c.warmed, from+1))
 	}
 	c.group = c.group[:0]

@@ -87,6 +87,10 @@ func TestOldestReader(t *testing.T) {
 		require.GreaterOrEqual(t, st.Oldest.Age, 20*time.Millisecond)
 		require.Less(t, st.Oldest.Age, time.Minute)
 		require.Equal(t, callers, bytes.Contains([]byte(st.Oldest.Caller), []byte("_test.go:")), "%q", st.Oldest.Caller)
+		require.NoError(t, second.GetFunc([]byte("k"), func([]byte) error {
+			require.Equal(t, 2, db.Stats().Readers, "a callback of a transaction is the transaction's")
+			return nil
+		}))
 		require.NoError(t, first.Rollback())
 		require.Equal(t, sequence+1, db.Stats().Oldest.Sequence)
 		require.NoError(t, second.Rollback())

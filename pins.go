@@ -21,7 +21,7 @@ type pinBlock [64]pinCell
 
 type pinCell struct {
 	generation atomic.Uint64 // 0: free
-	// Of a transaction, a callback, or a read that pins; 0 in pins that are held for one of these.
+	// Of a transaction, a callback, or a read that pins; 0 in pins that are held for one of these, or by upkeep.
 	began    atomic.Int64 // ns since the process began
 	sequence atomic.Uint64
 	caller   atomic.Pointer[string] // with Debug.Callers
@@ -139,6 +139,17 @@ func (p *pins) oldest() uint64 {
 func (p *pins) count() int {
 	n := 0
 	p.each(func(*pinCell) { n++ })
+	return n
+}
+
+// readers is the number of transactions, callbacks and reads that have one.
+func (p *pins) readers() int {
+	n := 0
+	p.each(func(c *pinCell) {
+		if c.began.Load() != 0 {
+			n++
+		}
+	})
 	return n
 }
 

@@ -54,6 +54,31 @@ func TestPinHandedOn(t *testing.T) {
 	require.EqualValues(t, 7, p.oldest())
 }
 
+// TestCompactionIsNoReader: the pins under which compaction looks at what it will move are not told of as readers.
+func TestCompactionIsNoReader(t *testing.T) {
+	o := Options{Sync: SyncNever, Compaction: CompactionOptions{Off: true}, Debug: DebugOptions{Callers: true}}
+	db, err := Open(filepath.Join(t.TempDir(), "m"), &o)
+	require.NoError(t, err)
+	defer db.Close()
+	for i := range 120_000 {
+		require.NoError(t, db.Put(fmt.Append(nil, i*7919%60_000), make([]byte, 100)))
+	}
+	done := make(chan error, 1)
+	go func() { done <- db.Compact(t.Context()) }()
+	for looks := 0; ; looks++ {
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			require.Positive(t, looks)
+			return
+		default:
+		}
+		st := db.Stats()
+		require.Zero(t, st.Readers)
+		require.Zero(t, st.Oldest)
+	}
+}
+
 // TestSnapshotEndedMeanwhile: a read-only transaction may be ended by one goroutine while others use it. They find what they looked for, or
 // that it has ended.
 func TestSnapshotEndedMeanwhile(t *testing.T) {

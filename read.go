@@ -182,7 +182,10 @@ func (db *DB) damage(fault error) error {
 
 // pinned runs f under a pin and the fault guard. A fault while f, or the caller's code in it, reads the
 // mapping comes back as the error; any other panic passes through as it was.
-func (db *DB) pinned(f func(at snapshot) error) (err error) {
+func (db *DB) pinned(f func(at snapshot) error) error { return db.pinnedAs(true, f) }
+
+// pinnedAs is pinned, which Stats takes for a reader, or not.
+func (db *DB) pinnedAs(reader bool, f func(at snapshot) error) (err error) {
 	if sabotage.Is(sabotage.PinAfterSequence) {
 		return db.pinnedLate(f)
 	}
@@ -200,7 +203,9 @@ func (db *DB) pinned(f func(at snapshot) error) (err error) {
 	}()
 	at := db.now()
 	at.mend = true
-	pin.note(at.sequence, db.opts.Debug.Callers)
+	if reader {
+		pin.note(at.sequence, db.opts.Debug.Callers)
+	}
 	return f(at)
 }
 

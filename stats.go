@@ -75,7 +75,7 @@ func (db *DB) Stats() Stats {
 	holder := db.holder.Load() // before waiting for it
 	st := Stats{
 		Keys: db.Len(), Published: db.s.Published.Load(), Durable: db.dur.synced.Load(), Appended: db.dur.appended.Load(),
-		Readers: db.pins.count() - 1, Oldest: db.pins.oldestReader(), Checkpoints: db.counters.checkpoints.Load(), Recovery: recoveryStats(&db.s.Report),
+		Readers: db.pins.readers(), Oldest: db.pins.oldestReader(), Checkpoints: db.counters.checkpoints.Load(), Recovery: recoveryStats(&db.s.Report),
 	}
 	if info, err := db.s.P.Stat(); err == nil {
 		st.FileSize, st.Allocated = info.Size, info.Blocks

@@ -92,14 +92,15 @@ func (db *DB) takeTurnFor(hash uint64, key []byte, w *watched) {
 	if db.ready() == nil {
 		_ = db.tryHas(hash, key, g)
 	}
-	if w.begun.IsZero() || !db.pollTurn() {
+	if w.begun.IsZero() || !db.pollTurn() { // beside other writers alone it would only burn a processor
 		db.turn.Lock()
 	}
 	w.hasTurn(begun)
 }
 
-// pollTurn takes the turn if it becomes free within pollFor: between one writer and compaction it changes hands every few microseconds, and a
-// goroutine that sleeps wakes too late. One goroutine does so at a time.
+// pollTurn takes the turn if it becomes free within pollFor: between one writer and compaction it changes hands every few ten microseconds, and a
+// goroutine that sleeps wakes too late. One goroutine does so at a time; the others sleep, and the mutex gives them the turn before it when they have
+// slept for a millisecond.
 func (db *DB) pollTurn() bool {
 	if db.turn.TryLock() {
 		return true

@@ -271,5 +271,5 @@ func (x *Index) Prefetch(bucket, hash uint64) uint64 {
 // line's slots.
 func (x *Index) PrefetchSlots(bucket, hash uint64) uint64 {
 	v, slot := x.p.View(), home(hash, x.lines)*lineSlots
-	return v.Load64(bucket+offType) + v.Load64(bucket+offWords+8*slot) + v.Load64(bucket+(offTops+2*slot)&^7)
+	return v.Load64(bucket+offType) + v.Load64(bucket+offWords+8*slot) + v.Load64(bucket+offTops+2*slot)
 }
