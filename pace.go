@@ -30,7 +30,7 @@ const (
 	paceSeldom   = 100 * time.Millisecond // garbage grows by megabytes meanwhile
 	paceShare    = 100                    // times as long as looking holds the turn it does not look again, if that is not more than paceSeldom
 	paceSleep    = 2 * time.Millisecond   // a shorter sleep takes longer than it should
-	quickly      = 8                      // times the rate, where writers begin to wait
+	quickly      = 8                      // times the rate in addition, where writers begin to wait
 	brakeStep    = 100 * time.Microsecond
 	brakeMost    = 100 * time.Millisecond
 )

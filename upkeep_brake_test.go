@@ -2,8 +2,10 @@ package mapfile
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +37,22 @@ func TestNobodyWaitsForUpkeepThatWaits(t *testing.T) {
 	}
 }
 
+// TestBoundsOfGarbageInDocuments: where compaction begins, and where writers wait.
+func TestBoundsOfGarbageInDocuments(t *testing.T) {
+	garbage := float64((*Options)(nil).withDefaults().Compaction.Garbage)
+	begin, wait := 100*(waitBelow+beginBelow), 100*waitBelow
+	for file, want := range map[string]string{
+		"options.go": fmt.Sprintf("begins %.0f below; %.0f below writers", begin, wait),
+		"docs/decisions/0015-giving-room-back.md": fmt.Sprintf("begins %.0f points below, at 32 MiB a second of log looked at, nine times that %.0f points below", begin, wait),
+		"README.md": fmt.Sprintf("is %.0f %% of what the file holds; at %.0f %% writers wait", garbage-begin, garbage-wait),
+	} {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Contains(t, strings.Join(strings.Fields(strings.ReplaceAll(string(b), "//", " ")), " "), want, file)
+	}
+	require.Equal(t, 9, 1+quickly)
+}
+
 // TestPollTurn: who polls gets the turn when it becomes free, gives up when it does not, and is alone in it.
 func TestPollTurn(t *testing.T) {
 	db, err := Open(filepath.Join(t.TempDir(), "a.map"), &Options{Sync: SyncNever})
@@ -52,6 +70,8 @@ func TestPollTurn(t *testing.T) {
 	db.polling.Store(false)
 
 	if runtime.GOMAXPROCS(0) == 1 {
+		db.turn.Unlock()
+		require.NoError(t, db.Close())
 		t.Skip("there is no processor to poll with")
 	}
 	got := make(chan bool, 1)
