@@ -81,7 +81,7 @@ type Options struct {
 type CompactionOptions struct {
 	// Off leaves garbage where it is until Compact, or until a writer finds no room.
 	Off bool
-	// Garbage is how much of what the file holds may be garbage, or wait for checkpoints, in percent, 10 to 90. Compaction begins 7 below; 2
+	// Garbage is how much of what the file holds may be garbage, or wait for checkpoints, in percent, 10 to 90. Compaction begins 8 below; 3
 	// below writers who make garbage faster than it is taken back wait for that. What a reader holds does not count. 0: 40.
 	Garbage int
 	// Rate is how many bytes of the log compaction looks at in a second; it is exceeded the more, the more Garbage is. 0: 32 MiB.

@@ -21,7 +21,7 @@ type pacer struct {
 }
 
 const (
-	waitBelow  = 0.02 // below the share that is kept writers wait: they go on during a checkpoint
+	waitBelow  = 0.03 // below the share that is kept writers wait: they go on during a checkpoint
 	beginBelow = 0.05 // below that compaction begins
 	stopAt     = 0.75 // of the share where it begins: compaction ends
 	// Behind the share where they wait writers may append a third of what compaction looks at, of which half or more is garbage then: they never stop.
