@@ -89,3 +89,23 @@ func TestPollTurn(t *testing.T) {
 	db.turn.Unlock()
 	require.NoError(t, db.Close())
 }
+
+// TestNobodyPollsForAWriter: while there is upkeep, who finds another writer in the turn sleeps.
+func TestNobodyPollsForAWriter(t *testing.T) {
+	db, err := Open(filepath.Join(t.TempDir(), "a.map"), &Options{Sync: SyncNever})
+	require.NoError(t, err)
+	db.polls = true
+	end := db.work.run()
+	done := make(chan error)
+	for range 20 {
+		db.turn.Lock()
+		go func() { done <- db.Put([]byte("a"), nil) }()
+		for begin := time.Now(); time.Since(begin) < 5*pollFor; runtime.Gosched() {
+			require.False(t, db.polling.Load())
+		}
+		db.turn.Unlock()
+		require.NoError(t, <-done)
+	}
+	end()
+	require.NoError(t, db.Close())
+}

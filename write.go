@@ -92,7 +92,7 @@ func (db *DB) takeTurnFor(hash uint64, key []byte, w *watched) {
 	if db.ready() == nil {
 		_ = db.tryHas(hash, key, g)
 	}
-	if w.begun.IsZero() || !db.pollTurn() { // beside other writers alone it would only burn a processor
+	if w.holder == "" || w.holder == forWriter || !db.pollTurn() { // for another writer's turn it would only burn a processor
 		db.turn.Lock()
 	}
 	w.hasTurn(begun)
