@@ -273,6 +273,16 @@ func (m *busMap) storm(writers int, disturb func() error) error {
 	return err
 }
 
+// still runs f while nothing is stored: no operation runs, and no upkeep, which goes on when the caller says so.
+func (m *busMap) still(f func() error) (upkeep func(), err error) {
+	m.pause.Lock() // first: an operation may want what upkeep has
+	defer m.pause.Unlock()
+	m.db.checkpointMu.Lock()
+	m.db.turn.Lock()
+	defer m.db.turn.Unlock()
+	return m.db.checkpointMu.Unlock, f()
+}
+
 // reopen closes the map, opens it again and checks that each key has its last acknowledged value, or one
 // that may have been written after.
 func (m *busMap) reopen() error {

@@ -127,23 +127,26 @@ func cutUnderWriters(m *busMap, faults int64) error {
 	for m.faults.Load() < faults {
 		var at int64
 		var lost []byte
-		err := m.storm(2, func() error {
+		upkeep := func() {}
+		err := m.storm(2, func() (err error) {
 			m.nap()
-			m.pause.Lock() // what is cut off must be known to the byte
-			at = m.somewhere()
-			whole, err := os.ReadFile(m.path)
-			if err == nil {
+			upkeep, err = m.still(func() error { // what is cut off must be known to the byte
+				at = m.somewhere()
+				whole, err := os.ReadFile(m.path)
+				if err != nil {
+					return err
+				}
 				lost = whole[min(at, int64(len(whole))):]
-				err = os.Truncate(m.path, at)
-			}
-			m.pause.Unlock()
+				return os.Truncate(m.path, at)
+			})
 			time.Sleep(5 * time.Millisecond)
 			return err
 		})
-		if err != nil {
-			return err
+		if err == nil {
+			err = giveBack(m.path, at, lost)
 		}
-		if err := giveBack(m.path, at, lost); err != nil {
+		upkeep() // not before: what it writes behind the cut would make the file longer again, with zeros that read as damage
+		if err != nil {
 			return err
 		}
 		if err := m.reopen(); err != nil {
@@ -322,24 +325,29 @@ func (h *holes) underReaders(faults int64) error {
 	return nil
 }
 
-// underWriters punches the rest of the segment that is being written, which is empty, and of free space.
-func (h *holes) underWriters() error {
+// underWriters punches the rest of the segment that is being written, which is empty, until a store into it has failed the map: one that begins the next segment
+// instead does not.
+func (h *holes) underWriters() (err error) {
 	m := h.m
-	m.nap()
-	m.pause.Lock()
-	position, g := m.db.s.Tail.Position()
-	for g == nil { // nobody has written since the open
-		m.pause.Unlock()
+	for end := time.Now().Add(20 * time.Second); err == nil && m.db.s.P.Failed() == nil && time.Now().Before(end); {
 		m.nap()
-		m.pause.Lock()
-		position, g = m.db.s.Tail.Position()
-	}
-	from := (int64(position) + pageSize - 1) / pageSize * pageSize
-	err := unix.Fallocate(int(h.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, int64(g.End())-from)
-	err = errors.Join(err, h.full())
-	m.pause.Unlock()
-	for end := time.Now().Add(5 * time.Second); err == nil && m.db.s.P.Failed() == nil && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+		var upkeep func()
+		upkeep, err = m.still(func() error {
+			position, g := m.db.s.Tail.Position()
+			if g == nil { // nobody has written since the open
+				return nil
+			}
+			from := (int64(position) + pageSize - 1) / pageSize * pageSize
+			if from >= int64(g.End()) {
+				return nil
+			}
+			err := unix.Fallocate(int(h.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, int64(g.End())-from)
+			return errors.Join(err, h.full())
+		})
+		for once := time.Now().Add(500 * time.Millisecond); err == nil && m.db.s.P.Failed() == nil && time.Now().Before(once); {
+			time.Sleep(time.Millisecond)
+		}
+		upkeep() // not before: it gives space back, and the disk would not be full
 	}
 	return err
 }
