@@ -48,15 +48,21 @@ var straceRows = []struct {
 	{"signals break synced calls off", "pread64,pwrite64,pwritev2,fallocate,ftruncate,fdatasync,fsync,msync:error=EINTR:when=1+2", mapfile.SyncAlways, false, "", ""},
 }
 
-// TestStrace injects faults into the system calls of a child process.
-func TestStrace(t *testing.T) {
+// findStrace gives the path of strace, or skips the test: instead says what there is besides.
+func findStrace(t *testing.T, instead string) string {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Skip("strace is not installed: TestFaultMatrix makes the same calls fail on a simulated disk")
+		t.Skip("strace is not installed: " + instead)
 	}
 	if out, err := exec.Command(strace, "-qq", "-o", os.DevNull, os.Args[0], "-test.run=^$").CombinedOutput(); err != nil {
 		t.Skipf("strace may not trace here (%v: %s)", err, out)
 	}
+	return strace
+}
+
+// TestStrace injects faults into the system calls of a child process.
+func TestStrace(t *testing.T) {
+	strace := findStrace(t, "TestFaultMatrix makes the same calls fail on a simulated disk")
 	for i, row := range straceRows {
 		if testing.Short() && i%3 > 0 {
 			continue

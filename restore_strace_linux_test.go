@@ -19,13 +19,7 @@ import (
 // TestRestoreOrder reads from the system calls of a Restore that a power cut at any moment leaves either no map at the path or the whole one: what
 // was written is synced before the file gets its name, nothing is written to it behind that, and the directory is synced at the end.
 func TestRestoreOrder(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not installed")
-	}
-	if out, err := exec.Command(strace, "-qq", "-o", os.DevNull, os.Args[0], "-test.run=^$").CombinedOutput(); err != nil {
-		t.Skipf("strace may not trace here (%v: %s)", err, out)
-	}
+	strace := findStrace(t, "TestRestore and TestRestoreRefuses look at what a Restore leaves")
 	dir := t.TempDir()
 	full, dst, calls := filepath.Join(dir, "full"), filepath.Join(dir, "restored.map"), filepath.Join(dir, "calls")
 	writeBackup(t, full)
