@@ -241,13 +241,14 @@ func (l *logOrder) counts(at *snapshot, g *logRecord) (bool, error) {
 	if at.s.Index.LeadsTo(g.bucket, g.hash, g.r.Position) {
 		return true, nil
 	}
-	probe, moved := at.s.Index.Probe(g.bucket, g.hash), false
-	for {
-		position, ok := probe.Next()
+	moved := false
+	for seen := 0; ; {
+		var position uint64
+		position, seen = at.s.Index.Next(g.bucket, g.hash, seen)
 		switch {
-		case !ok && !moved:
+		case position == 0 && !moved:
 			return false, nil // its key's slot, if there is one, leads to a record up to the snapshot: another
-		case !ok:
+		case position == 0:
 			first, err := l.firstUpTo(at, g)
 			return first == g.r.Position, err
 		case position == g.r.Position: // since a moment ago
@@ -280,9 +281,9 @@ func (l *logOrder) firstUpTo(at *snapshot, g *logRecord) (uint64, error) {
 	}
 	var r tail.Record
 	var unread error // of a record that does not hold: another key's with the same tag, if this one's is found
-	for probe := at.s.Index.Probe(g.bucket, g.hash); ; {
-		position, ok := probe.Next()
-		if !ok {
+	for seen := 0; ; {
+		var position uint64
+		if position, seen = at.s.Index.Next(g.bucket, g.hash, seen); position == 0 {
 			return 0, unread
 		}
 		if err := at.s.Record(position, &r, at.mend); err != nil {

@@ -123,13 +123,18 @@ type snapshot struct {
 	touched  uint64 // keeps the compiler from leaving out loads that only warm the cache
 }
 
-// now is the present as readers see it. The order of the loads is part of the protocol.
-func (db *DB) now() snapshot {
-	at := snapshot{s: db.s, sequence: db.s.Published.Load()}
-	sabotage.Yield(sabotage.ReaderHasSequence)
-	at.root = db.s.RootAt(at.sequence)
-	sabotage.Yield(sabotage.ReaderHasRoot)
+// now is the present as readers see it.
+func (db *DB) now() (at snapshot) {
+	at.enter(db.s)
 	return at
+}
+
+// enter makes an empty snapshot the present, in place: see index.Index.Next. The order of the loads is part of the protocol.
+func (at *snapshot) enter(s *recovery.State) {
+	at.s, at.sequence = s, s.Published.Load()
+	sabotage.Yield(sabotage.ReaderHasSequence)
+	at.root = s.RootAt(at.sequence)
+	sabotage.Yield(sabotage.ReaderHasRoot)
 }
 
 // tryGet is a read without a pin, begun in generation g.
@@ -141,7 +146,8 @@ func (db *DB) tryGet(dst []byte, hash uint64, key []byte, g uint64) (out []byte,
 			out, err = dst, db.readFault(r, g)
 		}
 	}()
-	at := db.now()
+	var at snapshot
+	at.enter(db.s)
 	if sabotage.Is(sabotage.SequenceIgnored) {
 		at.sequence = everything
 	}
@@ -158,7 +164,8 @@ func (db *DB) tryHas(hash uint64, key []byte, g uint64) (err error) {
 		}
 	}()
 	var r tail.Record
-	at := db.now()
+	var at snapshot
+	at.enter(db.s)
 	return at.find(hash, key, &r)
 }
 
@@ -225,10 +232,10 @@ func (at *snapshot) find(hash uint64, key []byte, r *tail.Record) error {
 //
 // A record that does not hold may be another key's with the same tag: it costs a key only if no other slot has it.
 func (at *snapshot) probe(bucket, hash uint64, key []byte, r *tail.Record) error {
-	probe, missing := at.s.Index.Probe(bucket, hash), errs.ErrNotFound
-	for {
-		position, ok := probe.Next()
-		if !ok {
+	missing := errs.ErrNotFound
+	for seen := 0; ; {
+		var position uint64
+		if position, seen = at.s.Index.Next(bucket, hash, seen); position == 0 {
 			return missing
 		}
 		sabotage.Yield(sabotage.ReaderHasSlot)
@@ -341,97 +348,4 @@ func (at *snapshot) lend(key []byte, fn func(value []byte) error) error {
 		return err
 	}
 	return fn(r.Value[:len(r.Value):len(r.Value)])
-}
-
-// stage is how many look-ups GetMany and large commits run side by side, so that their cache misses overlap.
-const stage = 32
-
-// GetMany calls fn once for each key, in order, with its index, and its value as GetFunc lends it or an
-// error: ErrNotFound for a missing key, ErrCorrupt for a damaged one. It sees one moment. An error that fn
-// returns stops it and comes back unchanged.
-func (db *DB) GetMany(keys [][]byte, fn func(i int, value []byte, err error) error) error {
-	if lent := fn; db.opts.Debug.Poison {
-		fn = func(i int, value []byte, err error) error {
-			return db.lendTo(value, func(value []byte) error { return lent(i, value, err) })
-		}
-	}
-	return db.pinned(func(at snapshot) error {
-		for from := 0; from < len(keys); from += stage {
-			if err := at.getStage(keys, from, min(stage, len(keys)-from), fn); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// getStage looks a group of keys up in steps: all directories and buckets, all slots, then all records.
-func (at *snapshot) getStage(keys [][]byte, from, n int, fn func(i int, value []byte, err error) error) error {
-	var buckets, hashes [stage]uint64
-	var failed [stage]error
-	x := at.s.Index
-	for i := range n {
-		if len(keys[from+i]) > MaxKeySize {
-			failed[i] = errs.ErrNotFound
-			continue
-		}
-		buckets[i], hashes[i], failed[i] = x.Find(at.root, xxhash.Sum64(keys[from+i]), keys[from+i], at.mend)
-	}
-	touched := uint64(0)
-	for i := range n {
-		if failed[i] == nil {
-			touched += x.Prefetch(buckets[i], hashes[i])
-		}
-	}
-	var first [stage]uint64
-	for i := range n {
-		if failed[i] != nil {
-			continue
-		}
-		probe := x.Probe(buckets[i], hashes[i])
-		position, ok := probe.Next()
-		if !ok {
-			failed[i] = errs.ErrNotFound
-			continue
-		}
-		sabotage.Yield(sabotage.ReaderHasSlot)
-		first[i] = position
-	}
-	if sabotage.Is(sabotage.SlotBeforeSequence) {
-		at.sequence = at.s.Published.Load()
-	}
-	limit, v := at.s.P.Pages()*pager.PageSize, at.s.P.View()
-	for _, p := range first[:n] {
-		if p+128 <= limit { // a record begins at a multiple of 8: its first lines
-			touched += v.Load64(p) + v.Load64(p+64) + v.Load64(p+120)
-		}
-	}
-	at.touched = touched
-	for i := range n {
-		if err := at.deliver(keys[from+i], from+i, first[i], buckets[i], hashes[i], failed[i], fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// deliver finishes one look-up of a stage, whose first slot with the tag leads to position, and calls fn.
-func (at *snapshot) deliver(key []byte, i int, position, bucket, hash uint64, failed error, fn func(i int, value []byte, err error) error) error {
-	if failed != nil {
-		return fn(i, nil, failed)
-	}
-	var r tail.Record
-	err := at.s.Record(position, &r, at.mend)
-	if err == nil && bytes.Equal(r.Key, key) {
-		err = at.visible(&r)
-	} else { // another key with the same tag
-		err = at.probe(bucket, hash, key, &r)
-	}
-	if err == nil {
-		err = at.whole(&r)
-	}
-	if err != nil {
-		return fn(i, nil, err)
-	}
-	return fn(i, r.Value[:len(r.Value):len(r.Value)], nil)
 }

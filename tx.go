@@ -440,8 +440,7 @@ func (at *snapshot) warm(group []op) error {
 		touched += x.Prefetch(buckets[i], hashes[i])
 	}
 	for i := range group {
-		probe := x.Probe(buckets[i], hashes[i])
-		first[i], _ = probe.Next()
+		first[i], _ = x.Next(buckets[i], hashes[i], 0)
 	}
 	limit, v := at.s.P.Pages()*pageSize, at.s.P.View()
 	for _, p := range first[:len(group)] {

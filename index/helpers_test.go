@@ -191,11 +191,11 @@ func (x *testIndex) get(root pager.Ref, key string) (uint64, bool, error) {
 	if err != nil {
 		return 0, false, err
 	}
-	probe := x.Probe(bucket, hash)
-	for {
-		position, ok := probe.Next()
-		if !ok || x.keys[position] == key {
-			return position, ok, nil
+	for seen := 0; ; {
+		var position uint64
+		position, seen = x.Next(bucket, hash, seen)
+		if position == 0 || x.keys[position] == key {
+			return position, position != 0, nil
 		}
 	}
 }

@@ -209,37 +209,31 @@ func (x *Index) Find(root pager.Ref, hash uint64, key []byte, mend bool) (bucket
 	return 0, 0, x.corrupt(page, "the directory is deeper than it can be")
 }
 
-// Probe visits the slots of a bucket whose tag is that of a hash.
-type Probe struct {
-	v     *pager.View
-	words uint64 // byte offset of the first word
-	tag   uint64
-	slot  int // next to look at
-	left  int
-	slots int
-}
-
-// Probe begins at the home line of a hash.
-func (x *Index) Probe(bucket, hash uint64) Probe {
-	return Probe{v: x.p.View(), words: bucket + offWords, tag: tagOf(hash), slot: int(home(hash, x.lines)) * lineSlots, left: x.slots, slots: x.slots}
-}
-
-// Next returns the position in the next slot with the tag; ok is false where the chain ends.
-func (pr *Probe) Next() (position uint64, ok bool) {
-	for pr.left > 0 {
-		w := pr.v.Load64(pr.words + 8*uint64(pr.slot))
+// Next goes along the chain of a hash in a bucket, from its home line on and past the slots that were seen already, to the next slot
+// with the hash's tag. It tells the position in that, 0 where the chain ends, and how many slots were seen with it.
+//
+// The state of a look-up is a number, and not a struct, because it stays in a register so: a struct that was just written field by field, and is
+// then copied by wider loads, holds the processor up until all that it began before is done, the cache misses of the look-up before included.
+func (x *Index) Next(bucket, hash uint64, seen int) (position uint64, now int) {
+	v, words, tag := x.p.View(), bucket+offWords, tagOf(hash)
+	slot := int(home(hash, x.lines))*lineSlots + seen
+	if slot >= x.slots {
+		slot -= x.slots
+	}
+	for seen < x.slots {
+		w := v.Load64(words + 8*uint64(slot))
 		if w == wordEmpty {
-			return 0, false
+			break
 		}
-		pr.left--
-		if pr.slot++; pr.slot == pr.slots {
-			pr.slot = 0
+		seen++
+		if w>>positionBits == tag && w != wordDead {
+			return w & positionMask << 3, seen
 		}
-		if w>>positionBits == pr.tag && w != wordDead {
-			return w & positionMask << 3, true
+		if slot++; slot == x.slots {
+			slot = 0
 		}
 	}
-	return 0, false
+	return 0, seen
 }
 
 // LeadsTo reports whether a slot on the chain of a hash, in a bucket, leads to a position: what Probe would come to, found by one
@@ -259,6 +253,11 @@ func (x *Index) LeadsTo(bucket, hash, position uint64) bool {
 		}
 	}
 	return false
+}
+
+// HomeLine is the byte offset in the file of the line in a bucket at which a probe for a hash begins.
+func (x *Index) HomeLine(bucket, hash uint64) uint64 {
+	return bucket + offWords + home(hash, x.lines)*(8*lineSlots)
 }
 
 // Prefetch touches the home line of a hash in a bucket, for staged look-ups. The

@@ -99,11 +99,12 @@ func (c *checker) slot(root pager.Ref, bucket, position uint64) error {
 	}
 	home, hash, err := c.s.Index.Find(root, xxhash.Sum64(r.Key), r.Key, true)
 	reached := err == nil && home == bucket
-	for probe := c.s.Index.Probe(home, hash); reached; {
-		p, ok := probe.Next()
-		if reached = ok; p == position {
+	for seen := 0; reached; {
+		var p uint64
+		if p, seen = c.s.Index.Next(home, hash, seen); p == position {
 			break
 		}
+		reached = p != 0
 	}
 	if !reached {
 		return c.found(Finding{Structure: StructureBucket, Page: bucket / pager.PageSize, Offset: int64(position), Reason: "a slot leads to a record whose key does not belong there"})

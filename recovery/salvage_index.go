@@ -59,10 +59,9 @@ func (s *Salvage) Judge(key []byte, position uint64) (standing Standing, at uint
 // judgeSlots is Judge in the bucket of the key. As in a read, a record that cannot be read costs a key only if no other slot has it.
 func (s *Salvage) judgeSlots(bucket, hash uint64, key []byte, position uint64) (standing Standing, at uint64) {
 	standing = NotInside
-	probe := s.state.Index.Probe(bucket, hash)
-	for {
-		p, ok := probe.Next()
-		if !ok {
+	for seen := 0; ; {
+		var p uint64
+		if p, seen = s.state.Index.Next(bucket, hash, seen); p == 0 {
 			return standing, at
 		}
 		if p == position {

@@ -1,0 +1,18 @@
+//go:build amd64 || arm64
+
+package pager
+
+import "unsafe"
+
+// Prefetch asks the processor for cache lines, so many from each byte offset on, and does not wait for them. An offset may be anything: what is not
+// mapped, or cannot be read, is left out and does not fault.
+func (v *View) Prefetch(offsets []uint64, lines int) {
+	if len(offsets) > 0 {
+		prefetch(v.r, unsafe.SliceData(offsets), len(offsets), lines)
+	}
+}
+
+// prefetch is Prefetch of n offsets from an address. lines is positive.
+//
+//go:noescape
+func prefetch(base unsafe.Pointer, offsets *uint64, n, lines int)

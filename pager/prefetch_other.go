@@ -1,0 +1,6 @@
+//go:build !amd64 && !arm64
+
+package pager
+
+// Prefetch does nothing here.
+func (v *View) Prefetch([]uint64, int) {}
