@@ -12,6 +12,13 @@ func (v *View) Prefetch(offsets []uint64, lines int) {
 	}
 }
 
+// PrefetchWritable is Prefetch for who will use the writable view, by whose addresses the translations come then.
+func (v *View) PrefetchWritable(offsets []uint64, lines int) {
+	if len(offsets) > 0 {
+		prefetch(v.w, unsafe.SliceData(offsets), len(offsets), lines)
+	}
+}
+
 // prefetch is Prefetch of n offsets from an address. lines is positive.
 //
 //go:noescape

@@ -4,3 +4,6 @@ package pager
 
 // Prefetch does nothing here.
 func (v *View) Prefetch([]uint64, int) {}
+
+// PrefetchWritable does nothing here.
+func (v *View) PrefetchWritable([]uint64, int) {}

@@ -203,16 +203,51 @@ func (s *State) takeWalked(w *tail.Walk) {
 // reads no record but those of the tail (hole 10c): that the slot is where the record says
 // is also a check of the index against the log.
 func (s *State) replay(w *tail.Walk) error {
+	var a ahead
 	ok, err := w.Each(s.P.View(), func(r *tail.Record) error {
 		if w.Aborted[r.Sequence] && !sabotage.Is(sabotage.AbortIgnored) {
 			return nil
 		}
-		return s.apply(w, r)
+		if a.next = append(a.next, *r); len(a.next) < aheadRecords {
+			return nil
+		}
+		return s.replayAhead(w, &a)
 	})
-	if err == nil && !ok {
-		err = s.changed(w)
+	if err != nil {
+		return err
 	}
-	return err
+	if !ok {
+		return s.changed(w)
+	}
+	return cmp.Or(s.replayAhead(w, &a), s.replayAhead(w, &a))
+}
+
+// aheadRecords is how many records replay looks ahead: enough that what it asks for has come when their turn comes.
+const aheadRecords = 64
+
+// ahead is the records that replay has read and not applied yet, next behind now, and the cache lines that it asks for.
+type ahead struct {
+	now, next []tail.Record
+	lines     []uint64
+}
+
+// replayAhead asks for the cache lines that the next records will need, and applies meanwhile those that it did so for before.
+func (s *State) replayAhead(w *tail.Walk, a *ahead) error {
+	a.lines = a.lines[:0]
+	for i := range a.next {
+		r := &a.next[i]
+		if bucket, hash, err := s.Index.Find(s.Index.Root, xxhash.Sum64(r.Key), r.Key, false); err == nil {
+			a.lines = s.Index.AppendLines(a.lines, bucket, hash)
+		} // else the record itself will meet it, if it has a slot at all
+	}
+	s.P.View().PrefetchWritable(a.lines, 1)
+	for i := range a.now {
+		if err := s.apply(w, &a.now[i]); err != nil {
+			return err
+		}
+	}
+	a.now, a.next = a.next, a.now[:0]
+	return nil
 }
 
 func (s *State) apply(w *tail.Walk, r *tail.Record) error {
