@@ -25,21 +25,22 @@ type DB struct {
 	// Locks, in the order in which they may be taken: checkpointMu, turn, dur.syncMu (never
 	// with the turn), dur.mu, and the leaves inside the packages below.
 
-	s    *recovery.State
-	opts Options
-	log  *slog.Logger
-	dur  durability
-	pins pins
-
+	s      *recovery.State
+	opts   Options
+	log    *slog.Logger
+	pins   pins
+	closed atomic.Bool
 	memory uint64 // bytes that this process may use
+	polls  bool   // there are processors to poll for the turn
 
-	closed  atomic.Bool
+	_ [recovery.CacheLine]byte // what is above, every read looks at; what is below, every write changes
+
+	dur     durability
 	closeMu sync.Mutex // one Close at a time
 
 	// turn is the writer's turn: who holds it may append and change the index.
 	turn    sync.Mutex
-	polls   bool        // there are processors to poll for the turn
-	polling atomic.Bool // somebody does
+	polling atomic.Bool // somebody polls for it
 	// The next six belong to it.
 	lookAt      uint64        // log position behind which upkeep looks around
 	lastMark    uint64        // the mark that the last MARK record carried

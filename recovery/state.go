@@ -19,10 +19,15 @@ import (
 // then root, in this order.
 type Shared struct {
 	Generation atomic.Uint64 // raised before anything is reused
-	Published  atomic.Uint64 // highest sequence that readers see
 	root       atomic.Uint64 // page << 32 | epoch
 	cleared    atomic.Pointer[cleared]
+	_          [CacheLine]byte
+	Published  atomic.Uint64 // highest sequence that readers see: each commit changes it, and nothing else that a look-up begins with
+	_          [CacheLine - 8]byte
 }
+
+// CacheLine is what processors take from each other at a time, in bytes: amd64 fetches lines in pairs.
+const CacheLine = 128
 
 // Root is the root of the index, as of the last commit appended.
 func (s *Shared) Root() pager.Ref {
@@ -35,11 +40,11 @@ func (s *Shared) SetRoot(r pager.Ref) { s.root.Store(uint64(r.Page)<<32 | uint64
 
 // State is an open map: its file and the live state of its parts.
 type State struct {
-	Shared
 	P     *pager.Pager
 	Free  *freelist.Allocator
 	Tail  *tail.Tail
 	Index *index.Index
+	Shared
 
 	// Matched is the record that the last Index.Lookup found.
 	Matched tail.Record
