@@ -72,7 +72,7 @@ func parse(args []string, errOut io.Writer) (config, error) {
 	cfg := config{progress: errOut}
 	keys := f.String("keys", "", "numbers of keys, separated by commas (quick: 1000000; else 100000,1000000,10000000)")
 	values := f.String("value", "", "value sizes in bytes, separated by commas (100)")
-	tails := f.String("tails", "", "keys written between opening and SIGKILL, separated by commas (quick: 100000; else 0,48000,480000)")
+	tails := f.String("tails", "", "keys written between opening and SIGKILL, separated by commas (quick: 100000; else 0, a tenth of what mapfile writes between checkpoints, and nearly all of it)")
 	most := f.String("most", "", "most bytes of keys plus values of a store, such as 1GiB: where there would be more, there are fewer keys")
 	f.StringVar(&cfg.engines, "engines", "", "engines, by name or by beginning, separated by commas (all)")
 	f.StringVar(&cfg.workloads, "workloads", "", "workloads, by name or by beginning, separated by commas (quick: most; else all)")
@@ -100,7 +100,9 @@ func parse(args []string, errOut io.Writer) (config, error) {
 	}
 	cfg.keys, err1 = numbers(*keys)
 	cfg.values, err2 = numbers(*values)
-	cfg.tails, err3 = numbers(*tails)
+	if *tails != "" {
+		cfg.tails, err3 = numbers(*tails)
+	}
 	return cfg, errors.Join(err1, err2, err3, err4, cfg.check())
 }
 
@@ -115,7 +117,9 @@ func (cfg *config) defaults(keys, values, tails *string) {
 	}
 	pick(keys, "1000000", "100000,1000000,10000000")
 	pick(values, "100", "100")
-	pick(tails, "100000", "0,48000,480000")
+	if *tails == "" && cfg.quick {
+		*tails = "100000"
+	}
 	if cfg.quick {
 		cfg.each, cfg.settle = cmp.Or(cfg.each, 150*time.Millisecond), cmp.Or(cfg.settle, 5*time.Second)
 		cfg.rounds, cfg.loads, cfg.kills = cmp.Or(cfg.rounds, 3), cmp.Or(cfg.loads, 1), 1
@@ -134,6 +138,18 @@ func (cfg config) loadsOf(keys uint64) int {
 		return 1
 	}
 	return 3
+}
+
+// tailsOf are the tails of open-kill for a store: those asked for, or by how much mapfile writes between checkpoints, which is 64 MiB, or as much as
+// its index takes, 15 bytes a key at least.
+func (cfg config) tailsOf(keys, valueSize uint64) []uint64 {
+	if cfg.tails != nil {
+		return cfg.tails
+	}
+	const header, keySize = 28, 16
+	record := (header + keySize + valueSize + 7) &^ 7
+	bound := min(max(64<<20, 15*keys), 1<<30) * 19 / 20
+	return []uint64{0, bound / record / 10, bound / record}
 }
 
 func (cfg *config) check() error {

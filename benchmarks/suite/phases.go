@@ -190,9 +190,10 @@ func (r *run) openAfterKill(seats []*seat) {
 		return
 	}
 	from := uint64(1) << 32 // behind all other keys
-	for i, tail := range r.cfg.tails {
+	tails := r.cfg.tailsOf(r.setting.Keys, uint64(r.setting.ValueSize))
+	for i, tail := range tails {
 		name := openKill
-		if i+1 < len(r.cfg.tails) {
+		if i+1 < len(tails) {
 			name = fmt.Sprintf("%s-%d", openKill, tail)
 		}
 		title := fmt.Sprintf("Open after SIGKILL with %s keys written since opening, and the first Get", humanize.Comma(int64(tail)))

@@ -222,3 +222,15 @@ func TestGroups(t *testing.T) {
 		require.Equal(t, "mapfile-never", set[0].Name)
 	}
 }
+
+// TestTailsOf: without -tails the tails go up to what mapfile lets the log grow to before it makes a checkpoint.
+func TestTailsOf(t *testing.T) {
+	full, err := parse(nil, io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{0, 44_273, 442_732}, full.tailsOf(1_000_000, 100), "64 MiB, in records of 144 bytes")
+	require.Equal(t, []uint64{0, 98_958, 989_583}, full.tailsOf(10_000_000, 100), "15 bytes a key")
+	require.Equal(t, uint64(1<<30*19/20/144), full.tailsOf(1_000_000_000, 100)[2], "a GiB at most")
+	named, err := parse([]string{"-tails", "7"}, io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{7}, named.tailsOf(10_000_000, 100))
+}
