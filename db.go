@@ -33,7 +33,7 @@ type DB struct {
 	memory uint64 // bytes that this process may use
 	polls  bool   // there are processors to poll for the turn
 
-	_ [recovery.CacheLine]byte // what is above, every read looks at; what is below, every write changes
+	_ [pager.CacheLine]byte // what every read looks at is above, what every write changes below
 
 	dur     durability
 	closeMu sync.Mutex // one Close at a time

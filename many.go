@@ -10,12 +10,9 @@ import (
 	"github.com/mapfile-db/mapfile/tail"
 )
 
-// stage is how many look-ups large commits run side by side, so that their cache misses overlap.
-const stage = 32
-
-// lane is how many look-ups GetMany brings forward together: so many that their cache misses overlap, and so few that there is something
+// groupKeys is how many look-ups GetMany brings forward together: so many that their cache misses overlap, and so few that there is something
 // to do with the groups before and behind while they are under way.
-const lane = 32
+const groupKeys = 32
 
 // How many cache lines are asked for in advance: of a bucket, from the one on at which the probe begins, and of a record.
 const (
@@ -25,7 +22,7 @@ const (
 
 // GetMany calls fn once for each key, in order, with its index, and its value as GetFunc lends it or an
 // error: ErrNotFound for a missing key, ErrCorrupt for a damaged one. It sees one moment. An error that fn
-// returns stops it and comes back unchanged.
+// returns stops it and comes back unchanged. The keys, and their bytes, must stay as they are until it returns: they are looked up ahead of the calls.
 func (db *DB) GetMany(keys [][]byte, fn func(i int, value []byte, err error) error) error {
 	if lent := fn; db.opts.Debug.Poison {
 		fn = func(i int, value []byte, err error) error {
@@ -36,12 +33,12 @@ func (db *DB) GetMany(keys [][]byte, fn func(i int, value []byte, err error) err
 }
 
 // getMany looks keys up in groups, each in three steps: to the buckets, to the slots, to the records. Each step ends with asking for the cache
-// lines that the next one needs, and while these come, other groups do theirs: the first step of the second group behind, and the second of the
-// next, come before the last step of a group (after Chen, Ailamaki, Gibbons, Mowry: Improving hash join performance through prefetching, 2007).
+// lines that the next one needs, and while these come, other groups do theirs: when a group is delivered, the next has been probed, and the one behind
+// that found (after Chen, Ailamaki, Gibbons, Mowry: Improving hash join performance through prefetching, 2007).
 func (at *snapshot) getMany(keys [][]byte, fn func(i int, value []byte, err error) error) error {
 	var ring [3]lookups
-	groups := (len(keys) + lane - 1) / lane
-	part := func(g int) [][]byte { return keys[g*lane : min((g+1)*lane, len(keys))] }
+	groups := (len(keys) + groupKeys - 1) / groupKeys
+	part := func(g int) [][]byte { return keys[g*groupKeys : min((g+1)*groupKeys, len(keys))] }
 	for g := range groups + 2 {
 		if g < groups {
 			ring[g%3].find(at, part(g))
@@ -50,7 +47,7 @@ func (at *snapshot) getMany(keys [][]byte, fn func(i int, value []byte, err erro
 			ring[g%3].probe(at, len(part(g)))
 		}
 		if g := g - 2; g >= 0 {
-			if err := ring[g%3].deliver(at, part(g), g*lane, fn); err != nil {
+			if err := ring[g%3].deliver(at, part(g), g*groupKeys, fn); err != nil {
 				return err
 			}
 		}
@@ -60,25 +57,26 @@ func (at *snapshot) getMany(keys [][]byte, fn func(i int, value []byte, err erro
 
 // lookups is a group of look-ups on their way.
 type lookups struct {
-	bucket, hash, line [lane]uint64 // line: of the bucket, at which the probe begins
-	first              [lane]uint64 // position in the first slot with the tag
-	failed             [lane]error
+	bucket, hash [groupKeys]uint64
+	home         [groupKeys]uint64 // byte offset of the bucket's line at which the probe begins, 0 where the key was not found
+	first        [groupKeys]uint64 // position in the first slot with the tag, 0 where there is none
+	failed       [groupKeys]error
 }
 
 // find goes to the buckets.
 func (l *lookups) find(at *snapshot, keys [][]byte) {
 	x := at.s.Index
 	for i, key := range keys {
-		l.line[i] = 0
+		l.home[i] = 0
 		if len(key) > MaxKeySize {
 			l.failed[i] = errs.ErrNotFound
 			continue
 		}
 		if l.bucket[i], l.hash[i], l.failed[i] = x.Find(at.root, xxhash.Sum64(key), key, at.mend); l.failed[i] == nil {
-			l.line[i] = x.HomeLine(l.bucket[i], l.hash[i])
+			l.home[i] = x.HomeLine(l.bucket[i], l.hash[i])
 		}
 	}
-	at.s.P.View().Prefetch(l.line[:len(keys)], bucketLines)
+	at.s.P.View().Prefetch(l.home[:len(keys)], bucketLines)
 }
 
 // probe goes to the first slots that may be the keys'.

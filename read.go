@@ -21,6 +21,9 @@ const optimisticTries = 3
 // pageSize is the size of a file page in bytes.
 const pageSize = pager.PageSize
 
+// stage is how many look-ups scans, compaction and large commits run side by side, so that their cache misses overlap.
+const stage = 32
+
 // everything is a sequence above all: a writer's transaction sees what is appended.
 const everything = tail.MaxSequence
 
@@ -129,7 +132,7 @@ func (db *DB) now() (at snapshot) {
 	return at
 }
 
-// enter makes an empty snapshot the present, in place: see index.Index.Next. The order of the loads is part of the protocol.
+// enter makes an empty snapshot the present. It is filled in place and not copied: a copy would wait for the stores, see index.Index.Next. The order of the loads is part of the protocol.
 func (at *snapshot) enter(s *recovery.State) {
 	at.s, at.sequence = s, s.Published.Load()
 	sabotage.Yield(sabotage.ReaderHasSequence)

@@ -404,7 +404,7 @@ func (tx *Tx) resolve(o *op) error {
 }
 
 // resolveAll looks up all keys of the set, before anything is appended: damage that stands in the way is found while
-// nothing has changed, and which deletions count is known. It goes in stages, as GetMany does.
+// nothing has changed, and which deletions count is known. It goes in stages.
 func (tx *Tx) resolveAll() error {
 	ops := tx.set.ops
 	for from := 0; from < len(ops); from += stage {

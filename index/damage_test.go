@@ -178,3 +178,22 @@ func TestWrongPageInPlace(t *testing.T) {
 		})
 	}
 }
+
+// TestSlotWithoutPosition: a damaged slot that says position 0 does not end the chain, as an empty one does: behind it other keys with the same tag lie.
+func TestSlotWithoutPosition(t *testing.T) {
+	x := newIndex(t, shape{"one line, all hashes equal", 1, 80, 3, constant, 12}, 64)
+	x.set(aKey(0))
+	x.set(aKey(1))
+	_, found, err := x.Lookup(x.shape.hash(aKey(0)), []byte(aKey(0)))
+	require.NoError(t, err)
+	require.True(t, found)
+	require.NoError(t, x.Set(0))
+	bucket, hash, err := x.Find(x.Root, x.shape.hash(aKey(1)), []byte(aKey(1)), true)
+	require.NoError(t, err)
+	position, seen := x.Next(bucket, hash, 0)
+	require.EqualValues(t, 8, position, "a place at which no record lies")
+	position, seen = x.Next(bucket, hash, seen)
+	require.Equal(t, aKey(1), x.keys[position])
+	position, _ = x.Next(bucket, hash, seen)
+	require.Zero(t, position)
+}

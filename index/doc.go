@@ -19,7 +19,7 @@
 // Pages are copied on write once per epoch: a page that a checkpoint can reach is
 // never stored to, but for its sum, which the checkpoint fills in.
 //
-// Changing the index belongs to the holder of the writer's turn. Find, Probe and
+// Changing the index belongs to the holder of the writer's turn. Find, Next and
 // BucketAt are for any number of goroutines; what they answer is to be believed only
 // under a pin or after a generation check.
 //

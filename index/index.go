@@ -34,6 +34,8 @@ type Index struct {
 	maxFill    int
 	mergeShare int // of maxFill, that buckets are joined up to, in percent
 
+	_ [pager.CacheLine]byte // each look-up uses what is above
+
 	// The writer's state.
 	Root        pager.Ref
 	Epoch       uint32
@@ -210,11 +212,12 @@ func (x *Index) Find(root pager.Ref, hash uint64, key []byte, mend bool) (bucket
 }
 
 // Next goes along the chain of a hash in a bucket, from its home line on and past the slots that were seen already, to the next slot
-// with the hash's tag. It tells the position in that, 0 where the chain ends, and how many slots were seen with it.
+// with the hash's tag. It tells the position in that, 0 where the chain ends, and how many slots have been seen now, that one included. A slot never
+// gives 0: the meta page lies there, and of a damaged word that says so Next tells 8, where no record lies either.
 //
-// The state of a look-up is a number, and not a struct, because it stays in a register so: a struct that was just written field by field, and is
+// The state of a look-up is a number, and not a struct, so that it stays in a register: a struct that was just written field by field, and is
 // then copied by wider loads, holds the processor up until all that it began before is done, the cache misses of the look-up before included.
-func (x *Index) Next(bucket, hash uint64, seen int) (position uint64, now int) {
+func (x *Index) Next(bucket, hash uint64, seen int) (position uint64, seenNow int) {
 	v, words, tag := x.p.View(), bucket+offWords, tagOf(hash)
 	slot := int(home(hash, x.lines))*lineSlots + seen
 	if slot >= x.slots {
@@ -227,7 +230,7 @@ func (x *Index) Next(bucket, hash uint64, seen int) (position uint64, now int) {
 		}
 		seen++
 		if w>>positionBits == tag && w != wordDead {
-			return w & positionMask << 3, seen
+			return max(w&positionMask<<3, 8), seen
 		}
 		if slot++; slot == x.slots {
 			slot = 0
@@ -236,7 +239,7 @@ func (x *Index) Next(bucket, hash uint64, seen int) (position uint64, now int) {
 	return 0, seen
 }
 
-// LeadsTo reports whether a slot on the chain of a hash, in a bucket, leads to a position: what Probe would come to, found by one
+// LeadsTo reports whether a slot on the chain of a hash, in a bucket, leads to a position: what Next would come to, found by one
 // comparison a slot.
 func (x *Index) LeadsTo(bucket, hash, position uint64) bool {
 	v, want := x.p.View(), tagOf(hash)<<positionBits|position>>3

@@ -13,6 +13,9 @@ import (
 	"github.com/mapfile-db/mapfile/internal/sabotage"
 )
 
+// CacheLine is what processors take from each other at a time, in bytes: amd64 fetches lines in pairs.
+const CacheLine = 128
+
 // View is one mapping of the file. Offsets are file offsets in bytes.
 type View struct {
 	m    Mapping

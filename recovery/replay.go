@@ -158,7 +158,7 @@ func (s *State) walk(past bool) (*tail.Walk, error) {
 // probeIndex goes the way to the bucket of every record that replay will look up, so that the index pages on it are verified.
 func (s *State) probeIndex(w *tail.Walk) error {
 	ok, err := w.Each(s.P.View(), func(r *tail.Record) error {
-		if r.Kind != tail.KindPut && r.Kind != tail.KindDelete && r.Kind != tail.KindDrop {
+		if !hasSlot(r.Kind) {
 			return nil
 		}
 		_, _, err := s.Index.Find(s.meta.Root, xxhash.Sum64(r.Key), r.Key, true)
@@ -168,6 +168,11 @@ func (s *State) probeIndex(w *tail.Walk) error {
 		err = s.changed(w)
 	}
 	return err
+}
+
+// hasSlot reports whether replay looks the key of such a record up.
+func hasSlot(kind tail.Kind) bool {
+	return kind == tail.KindPut || kind == tail.KindDelete || kind == tail.KindDrop
 }
 
 // changed is the error of a log that does not read as it did.
@@ -219,13 +224,16 @@ func (s *State) replay(w *tail.Walk) error {
 	if !ok {
 		return s.changed(w)
 	}
-	return cmp.Or(s.replayAhead(w, &a), s.replayAhead(w, &a))
+	if err := s.replayAhead(w, &a); err != nil {
+		return err
+	}
+	return s.replayAhead(w, &a) // of the last ones
 }
 
 // aheadRecords is how many records replay looks ahead: enough that what it asks for has come when their turn comes.
 const aheadRecords = 64
 
-// ahead is the records that replay has read and not applied yet, next behind now, and the cache lines that it asks for.
+// ahead is the records that replay has read and not applied yet, those of now before those of next, and the cache lines that it asks for.
 type ahead struct {
 	now, next []tail.Record
 	lines     []uint64
@@ -236,9 +244,12 @@ func (s *State) replayAhead(w *tail.Walk, a *ahead) error {
 	a.lines = a.lines[:0]
 	for i := range a.next {
 		r := &a.next[i]
-		if bucket, hash, err := s.Index.Find(s.Index.Root, xxhash.Sum64(r.Key), r.Key, false); err == nil {
+		if !hasSlot(r.Kind) {
+			continue
+		}
+		if bucket, hash, err := s.Index.Find(s.Index.Root, xxhash.Sum64(r.Key), r.Key, false); err == nil { // else apply will meet it
 			a.lines = s.Index.AppendLines(a.lines, bucket, hash)
-		} // else the record itself will meet it, if it has a slot at all
+		}
 	}
 	s.P.View().PrefetchWritable(a.lines, 1)
 	for i := range a.now {

@@ -21,13 +21,10 @@ type Shared struct {
 	Generation atomic.Uint64 // raised before anything is reused
 	root       atomic.Uint64 // page << 32 | epoch
 	cleared    atomic.Pointer[cleared]
-	_          [CacheLine]byte
-	Published  atomic.Uint64 // highest sequence that readers see: each commit changes it, and nothing else that a look-up begins with
-	_          [CacheLine - 8]byte
+	_          [pager.CacheLine]byte
+	Published  atomic.Uint64 // highest sequence that readers see. Of what a look-up begins with it is all that commits change
+	_          [pager.CacheLine - 8]byte
 }
-
-// CacheLine is what processors take from each other at a time, in bytes: amd64 fetches lines in pairs.
-const CacheLine = 128
 
 // Root is the root of the index, as of the last commit appended.
 func (s *Shared) Root() pager.Ref {

@@ -47,9 +47,10 @@ type Tail struct {
 	// holds durable records, whichever sync made them durable.
 	Padded bool
 
-	LSN      uint64 // of the next byte
-	Sequence uint64 // of the last commit, or of the one being appended
-	last     uint64 // sequence of the last record appended
+	_        [pager.CacheLine]byte // each read looks at the table, each commit changes what follows
+	LSN      uint64                // of the next byte
+	Sequence uint64                // of the last commit, or of the one being appended
+	last     uint64                // sequence of the last record appended
 
 	cur    *Segment // nil before the first append of a life
 	pos    uint64   // byte offset of the next record
