@@ -100,7 +100,7 @@ func (r *run) estimate() time.Duration {
 }
 
 func (r *run) stepTime(w workload.Workload) time.Duration {
-	each := r.cfg.each + 100*time.Millisecond
+	each := r.cfg.each*5/4 + 100*time.Millisecond
 	if w.Latency && w.Class != workload.Commit {
 		each += r.cfg.each / 2
 	}
