@@ -307,6 +307,18 @@ func ExampleDB_Stats() {
 	// Output: 2 keys, 1 tombstone
 }
 
+func ExampleDB_Mapped() {
+	db, done := tempMap()
+	defer done()
+	fruit(db)
+	bytes, huge, err := db.Mapped()
+	if errors.Is(err, errors.ErrUnsupported) {
+		bytes, err = 1, nil // not on Linux
+	}
+	fmt.Println(bytes > 0, huge <= bytes, err)
+	// Output: true true <nil>
+}
+
 func ExampleDB_Close() {
 	db, done := tempMap()
 	defer done()

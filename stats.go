@@ -3,6 +3,7 @@ package mapfile
 import (
 	"time"
 
+	"github.com/mapfile-db/mapfile/internal/errs"
 	"github.com/mapfile-db/mapfile/recovery"
 	"github.com/mapfile-db/mapfile/tail"
 )
@@ -101,6 +102,20 @@ func (db *DB) Stats() Stats {
 		st.GarbageBytes += max(int64(g.Used)-tail.SegmentHeader-live, 0)
 	}
 	return st
+}
+
+// Mapped tells how many bytes of the file are mapped into this process's memory for reading, and how many of these by entries of 2 MiB, with which
+// look-ups are faster. The kernel counts them page by page: some milliseconds for a large map. Errors: ErrClosed; errors.ErrUnsupported on systems other than
+// Linux.
+func (db *DB) Mapped() (bytes, huge uint64, err error) {
+	err = db.pinned(func(at snapshot) error {
+		bytes, huge, err = at.s.P.Mapped()
+		return err
+	})
+	if err != nil {
+		return 0, 0, errs.At(db.s.P.Path(), "mapped", err)
+	}
+	return bytes, huge, nil
 }
 
 func recoveryStats(r *recovery.Report) RecoveryStats {

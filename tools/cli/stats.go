@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,8 @@ type statsReport struct {
 	Tombstones     uint64         `json:"tombstones"`
 	Sequence       uint64         `json:"sequence"`
 	DurableLSN     uint64         `json:"durable_lsn"`
+	MappedBytes    uint64         `json:"mapped_bytes"` // behind the walk, in this process
+	HugeBytes      uint64         `json:"huge_bytes"`   // of these, by entries of 2 MiB
 	Recovery       recoveryReport `json:"recovery"`
 	Walk           walkReport     `json:"walk"`
 }
@@ -56,6 +59,9 @@ func (a *app) statsCmd() *cobra.Command {
 			return err
 		}
 		r := newStatsReport(args[0], db.Stats(), walk)
+		if r.MappedBytes, r.HugeBytes, err = db.Mapped(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
 		if err := printReport(cmd, *asJSON, r); err != nil {
 			return err
 		}
@@ -131,6 +137,8 @@ func (r *statsReport) lines() []line {
 		{"tombstones", formatCount(r.Tombstones)},
 		{"sequence", formatCount(r.Sequence)},
 		{"durable LSN", formatCount(r.DurableLSN)},
+		{"mapped", formatCount(r.MappedBytes) + " bytes"},
+		{"of these huge", formatCount(r.HugeBytes) + " bytes"},
 	}
 	return append(lines, r.Recovery.lines()...)
 }
