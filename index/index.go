@@ -266,14 +266,13 @@ func (x *Index) HomeLine(bucket, hash uint64) uint64 {
 // AppendLines appends the byte offsets in the file of the cache lines that a writer's look-up of a hash in a bucket, and a change, will meet: of the
 // header, of the home line, and of the tops of its slots.
 func (x *Index) AppendLines(lines []uint64, bucket, hash uint64) []uint64 {
-	line := home(hash, x.lines)
-	return append(lines, bucket, bucket+offWords+line*(8*lineSlots), bucket+offTops+line*(2*lineSlots))
+	return append(lines, bucket, x.HomeLine(bucket, hash), bucket+offTops+home(hash, x.lines)*(2*lineSlots))
 }
 
 // Prefetch touches the home line of a hash in a bucket, for staged look-ups. The
 // result is of no use but that the compiler keeps the load.
 func (x *Index) Prefetch(bucket, hash uint64) uint64 {
-	return x.p.View().Load64(bucket + offWords + home(hash, x.lines)*(8*lineSlots))
+	return x.p.View().Load64(x.HomeLine(bucket, hash))
 }
 
 // PrefetchSlots also loads what else of the bucket a look-up by the holder of the turn, and a change, will meet: the header, and the tops of the

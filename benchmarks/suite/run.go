@@ -100,8 +100,12 @@ func (r *run) estimate() time.Duration {
 }
 
 func (r *run) stepTime(w workload.Workload) time.Duration {
-	each := r.cfg.each*5/4 + 100*time.Millisecond
-	if w.Latency && w.Class != workload.Commit {
+	each := r.cfg.each + 100*time.Millisecond
+	if w.Class == workload.Commit {
+		return each
+	}
+	each += r.cfg.each / workload.WarmShare
+	if w.Latency {
 		each += r.cfg.each / 2
 	}
 	return each

@@ -136,9 +136,9 @@ func NewTarget(s engine.Store, v *Values, keys uint64) *Target {
 	return t
 }
 
-// warmShare is how much of a measurement's time goes before it, and does not count. While others had their turns, the processor's caches and the
+// WarmShare is how much of a measurement's time goes before it, and does not count. While others had their turns, the processor's caches and the
 // host's page tables have forgotten the store: the first hundred thousand look-ups would say how fast it comes back, in a turn of half a second for a third of it.
-const warmShare = 4
+const WarmShare = 4
 
 // Run measures w for about the time given, behind a part that does not count, and single operations in a pass of
 // half that time where the workload asks for them.
@@ -158,7 +158,7 @@ func Run(w Workload, t *Target, about time.Duration, seed uint64) (Sample, error
 		return perKey(w)(Timed(ops, about))
 	}
 	if !w.cold {
-		if _, err := Rate(ops, about/warmShare); err != nil {
+		if _, err := Rate(ops, about/WarmShare); err != nil {
 			return Sample{}, err
 		}
 	}
