@@ -51,7 +51,7 @@ func newUpkeep(ctx context.Context, db *DB) *upkeep {
 // run looks around until the map is closed.
 func (u *upkeep) run() {
 	b, timer := &u.db.background, time.NewTimer(u.db.background.every)
-	for {
+	for again := time.Duration(0); ; {
 		select {
 		case <-u.ctx.Done():
 			timer.Stop()
@@ -61,10 +61,13 @@ func (u *upkeep) run() {
 			timer.Reset(b.every)
 			continue
 		case <-b.checkpoint:
+			again = u.lookGuarded(false)
 		case <-b.grown:
+			again = u.lookGuarded(false)
 		case <-timer.C:
+			again = u.lookGuarded(u.db.dur.appended.Load() == u.seen)
 		}
-		if again := u.lookGuarded(); again > 0 {
+		if again > 0 {
 			timer.Reset(again)
 			continue
 		}
@@ -75,11 +78,12 @@ func (u *upkeep) run() {
 	}
 }
 
-// lookGuarded looks around once and answers when to look again, 0: behind the next commit.
-func (u *upkeep) lookGuarded() (again time.Duration) {
+// lookGuarded looks around once and answers when to look again, 0: behind the next commit. idle says that there were no commits since the last
+// look, which has been over for a while: between two looks in a row there are seldom any.
+func (u *upkeep) lookGuarded(idle bool) (again time.Duration) {
 	defer u.db.work.run()()
 	err := u.db.guarded(func() (err error) {
-		again, err = u.look()
+		again, err = u.look(idle)
 		return err
 	})
 	if err == nil || u.ctx.Err() != nil {
@@ -93,11 +97,10 @@ func (u *upkeep) lookGuarded() (again time.Duration) {
 }
 
 // look does what there is to do. Each part makes room for the next.
-func (u *upkeep) look() (again time.Duration, err error) {
+func (u *upkeep) look(idle bool) (again time.Duration, err error) {
 	db := u.db
 	db.checkpointMu.Lock()
 	defer db.checkpointMu.Unlock()
-	idle := db.dur.appended.Load() == u.seen
 	if err := db.ready(); err != nil {
 		return 0, nil
 	}

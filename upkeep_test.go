@@ -19,11 +19,13 @@ import (
 const testEvery = 10 * time.Millisecond
 
 // newKept is a map of small units with upkeep that looks around often.
-func newKept(t *testing.T, o Options) *DB {
+func newKept(t *testing.T, o Options) *DB { return newKeptEvery(t, o, testEvery) }
+
+func newKeptEvery(t *testing.T, o Options, every time.Duration) *DB {
 	g := pager.DefaultGeometry()
 	g.UnitPages, g.SmallPages, g.MaxGrowPages, g.CheckpointBytes = 32, 4, 4*32, 4<<20
 	o.Sync = SyncNever
-	db, err := open(filepath.Join(t.TempDir(), "kept.map"), o.withDefaults(), internals{disk: pager.OS(), geometry: g, memory: pager.MemoryLimit, background: true, every: testEvery})
+	db, err := open(filepath.Join(t.TempDir(), "kept.map"), o.withDefaults(), internals{disk: pager.OS(), geometry: g, memory: pager.MemoryLimit, background: true, every: every})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db
@@ -61,6 +63,27 @@ func TestUpkeepIdle(t *testing.T) {
 	putAll(t, db, 1, "w") // wakes it up
 	require.True(t, db.background.awake.Load())
 	rested(t, db)
+}
+
+// TestLooksInARow: a look right behind another, of a writer whose log grows, sees no commit since then, and yet does not take the map for idle and
+// make the checkpoints of that.
+func TestLooksInARow(t *testing.T) {
+	db := newKeptEvery(t, Options{Compaction: CompactionOptions{Off: true}}, time.Hour)
+	for range 2 {
+		for i := range 30_000 {
+			require.NoError(t, db.Put(numberedKey(i), nil))
+		}
+		require.NoError(t, db.Checkpoint())
+	}
+	before := db.Stats()
+	require.Greater(t, before.PendingBytes, max(before.FileSize/pendingShare, db.s.P.Geo.UnitBytes()), "an idle map would take them back")
+	for range 20 {
+		db.background.logGrown()
+		require.Eventually(t, func() bool { return len(db.background.grown) == 0 }, 10*time.Second, time.Millisecond)
+	}
+	db.checkpointMu.Lock() // the last look is over, or waits
+	defer db.checkpointMu.Unlock()
+	require.Equal(t, before.Checkpoints, db.Stats().Checkpoints)
 }
 
 // TestUpkeepReader: what a snapshot holds comes back when it has ended, though nobody writes any more.
