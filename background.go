@@ -24,6 +24,7 @@ type background struct {
 	sync       chan struct{} // a transaction asked for SyncInterval in a map of another mode
 	cancel     context.CancelFunc
 	done       sync.WaitGroup
+	naming     sync.WaitGroup // of what a replay led to
 	rot        rotWatch
 	due        atomic.Bool // a checkpoint was asked for (read by tests that step by hand)
 }
@@ -87,10 +88,23 @@ func (w *rotWatch) stop() {
 // stop ends the work and waits for it.
 func (b *background) stop() {
 	b.rot.stop()
+	b.naming.Wait()
 	if b.started.Load() {
 		b.cancel()
 		b.done.Wait()
 	}
+}
+
+// nameReplayed begins the life behind an open that replayed. Nobody else knows db yet.
+func (b *background) nameReplayed(db *DB) {
+	if !b.enabled {
+		return
+	}
+	b.naming.Go(func() {
+		if err := db.guarded(db.nameReplayed); err != nil && !db.closed.Load() {
+			db.log.Error("mapfile: what was replayed could not be made durable; the first write, or Close, will try again", "error", err)
+		}
+	})
 }
 
 func (b *background) wantCheckpoint() {

@@ -114,7 +114,7 @@ func open(path string, o Options, in internals) (*DB, error) {
 			Disk: in.disk, Path: path, ReadOnly: o.ReadOnly, Mode: o.Mode, LockTimeout: o.LockTimeout,
 			MaxBytes: uint64(o.MaxSize), AllowNetwork: o.AllowNetwork, Geometry: in.geometry.Within(uint64(o.MaxSize) / pageSize),
 		},
-		ByWrite: o.Sync == SyncAlways, Padded: o.PadCommits, Random: in.random, Repair: in.repair,
+		ByWrite: o.Sync == SyncAlways, Padded: o.PadCommits, Beside: in.background, Random: in.random, Repair: in.repair,
 	})
 	if err != nil {
 		return nil, err
@@ -137,6 +137,9 @@ func open(path string, o Options, in internals) (*DB, error) {
 	if _, begun := s.Life(); begun {
 		db.lifeBegun()
 	}
+	if s.Unnamed() {
+		db.background.nameReplayed(db)
+	}
 	if r := s.Report; r.Records > 0 || r.Cut > 0 || r.FellBack != nil || len(r.Damaged) > 0 {
 		db.log.Info("mapfile: recovered", "records", r.Records, "bytes", r.Bytes, "cut", r.Cut, "damaged", len(r.Damaged), "fell back", r.FellBack, "took", r.Duration)
 	}
@@ -156,6 +159,32 @@ func (db *DB) lifeBegun() {
 	db.dur.synced.Store(db.s.Tail.LSN) // BeginLife synced the segment's header
 	db.lastMark = db.s.Tail.LSN
 	db.background.start(db)
+}
+
+// beginLife begins the life, if it has not begun. The turn is held. Errors: ErrFull, and that of a sync, which is final.
+func (db *DB) beginLife() error {
+	if _, begun := db.s.Life(); begun {
+		return nil
+	}
+	if err := db.s.BeginLife(); err != nil {
+		return errs.At(db.s.P.Path(), "", err)
+	}
+	db.lifeBegun()
+	return nil
+}
+
+// nameReplayed begins the life behind a replay, in the background: the state that it led to is named by the meta pages then, and no later open
+// replays it again.
+func (db *DB) nameReplayed() error {
+	if err := db.s.WriteAhead(); err != nil {
+		return err
+	}
+	db.turn.Lock()
+	defer db.turn.Unlock()
+	if err := db.s.P.Failed(); err != nil {
+		return err
+	}
+	return db.beginLife()
 }
 
 // ready answers the error of a map that cannot be used, nil while it can.
@@ -257,7 +286,7 @@ func (db *DB) finish(c *recovery.Checkpoint, err error) (older freelist.Meta, _ 
 	return db.s.Older(), nil
 }
 
-// seal fixes the content of a checkpoint; nil if this life has appended nothing.
+// seal fixes the content of a checkpoint; nil if this life has appended nothing, and its open replayed nothing.
 func (db *DB) seal(clean bool) (*recovery.Checkpoint, error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
@@ -267,7 +296,12 @@ func (db *DB) seal(clean bool) (*recovery.Checkpoint, error) {
 		return nil, err
 	}
 	if _, begun := db.s.Life(); !begun {
-		return nil, nil
+		if !db.s.Unnamed() {
+			return nil, nil
+		}
+		if err := db.beginLife(); err != nil {
+			return nil, err
+		}
 	}
 	if err := db.s.MaySeal(); err != nil {
 		return nil, errs.At(db.s.P.Path(), "checkpoint", err)
@@ -359,7 +393,12 @@ func (db *DB) closeState() error {
 		return nil
 	}
 	if _, begun := db.s.Life(); !begun {
-		return nil
+		if !db.s.Unnamed() {
+			return nil
+		}
+		if err := db.nameReplayed(); err != nil {
+			return err // the next open will replay it again
+		}
 	}
 	if err := db.tidy(); err != nil && db.s.P.Failed() == nil {
 		db.log.Warn("mapfile: Close could not tidy up", "error", err) // space only

@@ -49,6 +49,7 @@ func TestFoundHeaderCopies(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, h.brief(want), h.brief(other.contents()))
 		require.NoError(t, other.db.s.Verify())
+		require.NoError(t, other.db.beginLife())
 		other.end()
 		require.Empty(t, h.judged(d))
 

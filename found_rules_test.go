@@ -76,6 +76,8 @@ func TestFoundRetired(t *testing.T) {
 	other.disk = h.disk.Kill()
 	other.db, err = other.open(other.disk, SyncNever)
 	require.NoError(t, err)
+	require.Equal(t, want, other.segments())
+	require.NoError(t, other.db.beginLife())
 	_, fresh := other.db.s.Tail.Position()
 	want[uint64(fresh.Start)] = fresh.Salt
 	require.NotContains(t, other.segments(), uint64(old.Start))

@@ -232,8 +232,7 @@ func TestFoundOlderVersions(t *testing.T) {
 	keep := func() { images = append(images, h.disk.Bytes(lifePath)) }
 	for life := range 3 {
 		for i := range 30 {
-			k := i % lifeKeys
-			h.set(fmt.Sprint("key", k), fmt.Sprintf("%d %d %s", life, i, strings.Repeat("v", 300)))
+			h.set(fmt.Sprint("key", i%lifeKeys), fmt.Sprintf("%d %d %s", life, i, strings.Repeat("v", 300)))
 			if i%10 == 9 && i < 29 {
 				require.NoError(t, h.db.Compact(t.Context()))
 				keep()
@@ -258,6 +257,8 @@ func TestFoundOlderVersions(t *testing.T) {
 			var err error
 			h.db, err = h.open(h.disk, SyncNever)
 			require.NoError(t, err)
+			require.Greater(t, h.requireNoneBelieved(images), 20, "before the life begins")
+			require.NoError(t, h.db.beginLife())
 		}
 		require.Greater(t, h.requireNoneBelieved(images), 20)
 	}

@@ -124,14 +124,10 @@ func (db *DB) mend(ctx context.Context, o *RecoverOptions) (copies uint64, err e
 	if copies, err = db.s.MendHeaders(); err != nil {
 		return copies, err
 	}
-	_, was := db.s.Life()
-	if err := db.s.RenewMetas(); err != nil {
-		return copies, err
+	if !db.s.OneLed() {
+		return copies, nil
 	}
-	if _, begun := db.s.Life(); begun && !was {
-		db.lifeBegun()
-	}
-	return copies, nil
+	return copies, db.beginLife() // writes both meta pages anew
 }
 
 func newLoss(l *recovery.Loss) Loss {

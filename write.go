@@ -223,13 +223,7 @@ func (db *DB) admit(records int, bytes, largest uint64, urgency recovery.Urgency
 	if err := db.s.Admit(records, bytes, largest, urgency); err != nil {
 		return errs.At(db.s.P.Path(), "", err)
 	}
-	if _, begun := db.s.Life(); !begun {
-		if err := db.s.BeginLife(); err != nil {
-			return errs.At(db.s.P.Path(), "", err)
-		}
-		db.lifeBegun()
-	}
-	return nil
+	return db.beginLife()
 }
 
 // batch is a commit while it is appended. The turn is held.

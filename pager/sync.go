@@ -53,6 +53,11 @@ func (p *Pager) SyncRange(off, n uint64) error {
 	return v.m.SyncRange(int64(off), int64(n))
 }
 
+// SyncWritten makes what was written to [off, off+n) durable, however long that is. What the page cache takes for clean it leaves alone.
+func (p *Pager) SyncWritten(off, n uint64) error {
+	return p.view.Load().m.SyncRange(int64(off), int64(n))
+}
+
 // Rewrite writes the bytes of a range once more, by read and write: the page cache
 // may hold what the disk has lost (hole 6). It syncs nothing.
 func (p *Pager) Rewrite(off, n uint64) error {

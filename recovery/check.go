@@ -213,7 +213,7 @@ func (c *checker) opened(o *Options) error {
 // replayed recovers the state as an open would.
 func (c *checker) replayed(o *Options) error {
 	v := c.holds(StructureLog, 0)
-	err := c.s.guardedRecover(o)
+	err := c.s.guard(func() error { return c.s.recover(o) })
 	c.recovered = err == nil
 	v.Judged = c.s.Report.Records
 	if err != nil {

@@ -139,19 +139,36 @@ func (c *Checkpoint) giveUp() {
 
 // Sync makes all that the meta page will name durable, and the whole log before the seal
 // (step 4; I3: what the meta page names is durable before the meta page). An error is final.
+//
+//go:noinline
 func (c *Checkpoint) Sync() error {
 	if c.s.begun && sabotage.Is(sabotage.DropCheckpointSync) || !c.s.begun && sabotage.Is(sabotage.DropLifeSync) {
 		return nil
 	}
-	err := c.s.P.SyncFile()
+	return c.s.syncFile()
+}
+
+// syncFile makes the whole file durable. One at a time: the kernel tells an error once, and who comes next must find the map failed. An error is
+// final.
+func (s *State) syncFile() error {
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	if err := s.P.Failed(); err != nil {
+		return err
+	}
+	err := s.P.SyncFile()
 	if err != nil && sabotage.Is(sabotage.RetryFileSync) {
-		err = c.s.P.SyncFile()
+		err = s.P.SyncFile()
 	}
 	if err != nil && !sabotage.Is(sabotage.SyncErrorIgnored) {
-		return c.s.P.Fail(err)
+		return s.P.Fail(err)
 	}
 	return nil
 }
+
+// WriteAhead makes durable what the beginning of a life will name, as far as it is there: it takes less time then. Others may use the map
+// meanwhile, and the life may begin. An error is final.
+func (s *State) WriteAhead() error { return s.syncFile() }
 
 // WriteMeta writes the meta page in the place of the older one (step 5). The sync mutex is held: I7, no meta page
 // is written after a sync has failed. An error is final.
@@ -263,7 +280,7 @@ func (s *State) BeginLife() error {
 		s.needed(c.needs)
 		c.meta.Number++
 	}
-	s.image, s.unsum, s.begun = c.run, nil, true
+	s.image, s.unsum, s.begun, s.unnamed = c.run, nil, true, false
 	s.sums.Store(c.meta.Epoch)
 	s.merged.durable(c.merged)
 	s.merged.durable(c.merged)

@@ -53,11 +53,6 @@ func (s *State) mendHeader(g *tail.Segment) (mended bool, err error) {
 	return true, s.P.WriteAt(right, at)
 }
 
-// RenewMetas writes both meta pages anew if one of them, or what it leads to, did not hold when the map was opened. It runs under the
-// turn. Errors: ErrFull, and that of a sync, which is final.
-func (s *State) RenewMetas() error {
-	if s.begun || !s.oneLed {
-		return nil
-	}
-	return s.BeginLife()
-}
+// OneLed reports whether one of the meta pages, or what it leads to, did not hold when the map was opened: the beginning of a life writes
+// both anew.
+func (s *State) OneLed() bool { return s.oneLed }

@@ -24,6 +24,7 @@ type Options struct {
 	ByWrite bool          // commits will be synced one by one: store records by pwrite
 	Padded  bool          // commits have blocks of their own
 	Random  func() uint64 // salts; nil: crypto/rand. The simulated disk sets it.
+	Beside  bool          // parts of a recovery may run in goroutines
 	Repair  *Repair       // what may be done beyond replay; nil: nothing
 }
 
@@ -79,8 +80,9 @@ func Random() uint64 {
 
 // Open opens or creates a map and brings its state to the end of the last whole commit.
 //
-// A read-write open of a map whose tail holds records replays them and begins a life; one
-// without writes nothing before the first append. A read-only open replays into private memory.
+// A read-write open of a map whose tail holds records replays them; one without writes nothing before the first append. The life, and with
+// it the first meta page that names what was replayed, is the caller's to begin (Unnamed), but where something was repaired or fallen back upon: that
+// begins at once. A read-only open replays into private memory.
 // Errors: ErrNotMapfile, ErrVersion, ErrLocked, ErrCorrupt, and the system's.
 func Open(o Options) (*State, error) {
 	begin := time.Now()
@@ -97,7 +99,7 @@ func Open(o Options) (*State, error) {
 		_ = f.File.Close() // what went wrong before matters
 		return nil, errs.At(f.Path, "open", err)
 	}
-	if err := s.guardedRecover(&o); err != nil {
+	if err := s.guard(func() error { return s.recover(&o) }); err != nil {
 		_ = s.Close()
 		return nil, errs.At(f.Path, "recover", err)
 	}
@@ -108,8 +110,8 @@ func Open(o Options) (*State, error) {
 	return s, nil
 }
 
-// guardedRecover is recover under the fault guard: none of the caller's code runs in it.
-func (s *State) guardedRecover(o *Options) (err error) {
+// guard runs a part of a recovery under the fault guard: none of the caller's code runs in it.
+func (s *State) guard(part func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)
@@ -117,7 +119,7 @@ func (s *State) guardedRecover(o *Options) (err error) {
 			err = s.P.Fault(r)
 		}
 	}()
-	return s.recover(o)
+	return part()
 }
 
 // choose takes the newer of the meta pages whose sum, root page and images hold; with rootless the root does not matter.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -23,7 +24,7 @@ func (s *State) recover(o *Options) error {
 	_, mended := s.P.Mended()
 	w, err := s.walk(p.AcceptLoss)
 	if err == nil && !p.RebuildIndex && len(w.Gaps) == 0 {
-		err = s.probeIndex(w)
+		err = s.probeIndex(o, w)
 	}
 	if err != nil {
 		return cmp.Or(s.P.Unmend(mended), err) // what is refused stays as it was
@@ -53,20 +54,7 @@ func (s *State) recover(o *Options) error {
 			return err
 		}
 	}
-	if !o.ReadOnly {
-		if err := s.readyToStore(w); err != nil {
-			return err
-		}
-	}
-	switch {
-	case p.RebuildIndex:
-		err = b.build()
-	case len(w.Gaps) > 0:
-		err = s.replayByKey(w)
-	default:
-		err = s.replay(w)
-	}
-	if err != nil {
+	if err := s.replayBy(o, w, b); err != nil {
 		return err
 	}
 	if len(w.Gaps)+len(b.pads) > 0 && !sabotage.Is(sabotage.LossKeepsFloor) {
@@ -80,10 +68,34 @@ func (s *State) recover(o *Options) error {
 	if sabotage.Is(sabotage.SameSegment) {
 		s.Tail.Resume(w.End)
 	}
+	if s.unnamed = true; o.Repair == nil && !s.oneLed {
+		return nil // who reads need not wait until the index is on the disk
+	}
 	if err := s.BeginLife(); err != nil {
 		return err
 	}
 	return s.padGaps(append(s.walkedPads(w), b.pads...))
+}
+
+// replayBy brings the index to the end of the log, in the way that the options ask for, and makes the log durable meanwhile.
+func (s *State) replayBy(o *Options, w *tail.Walk, b *rebuild) error {
+	rewritten := func() error { return nil }
+	if !o.ReadOnly {
+		if err := s.readyToStore(w); err != nil {
+			return err
+		}
+		rewritten = s.beside(o, func() error { return s.rewriteTail(w) })
+	}
+	err := s.guard(func() error {
+		switch {
+		case b.p.RebuildIndex:
+			return b.build()
+		case len(w.Gaps) > 0:
+			return s.replayByKey(w)
+		}
+		return s.replay(w)
+	})
+	return cmp.Or(rewritten(), err)
 }
 
 // acceptGaps reports what is lost in the gaps of a walk. The log goes on behind all that is known to have been synced: an
@@ -110,19 +122,43 @@ func (s *State) readyToStore(w *tail.Walk) error {
 		}
 	}
 	s.dryUp()
-	if err := s.reserveArenas(); err != nil {
-		return err
-	}
-	if sabotage.Is(sabotage.DropTailRewrite) {
-		return nil
-	}
-	for _, span := range w.Spans(w.Mark) {
-		// The cache may hold what the disk has lost; below the mark a sync did succeed.
-		if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {
-			return err
+	return s.reserveArenas()
+}
+
+// rewriteTail makes the walked log durable, before anybody reads it: no crash takes back what was seen. The cache may hold what the disk has lost
+// (hole 6); below the mark a sync did succeed.
+func (s *State) rewriteTail(w *tail.Walk) error {
+	spans := w.Spans(w.Mark)
+	if !sabotage.Is(sabotage.DropTailRewrite) {
+		for _, span := range spans {
+			if err := s.P.Rewrite(span.From, span.To-span.From); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	if !sabotage.Is(sabotage.DropReplaySync) {
+		for _, span := range spans {
+			if err := s.P.SyncWritten(span.From, span.To-span.From); err != nil {
+				return err
+			}
+		}
+	}
+	if len(w.Gaps) > 0 || w.End.LSN <= w.Mark {
+		return nil
+	}
+	return s.P.WriteMark(s.meta.FileSalt, w.End.LSN, s.life) // the next open knows it, if no meta page comes to
+}
+
+// beside runs a part of a recovery in a goroutine, if that is allowed, else at once, and answers how to wait for its error: it must have ended before
+// the mapping does.
+func (s *State) beside(o *Options, part func() error) (wait func() error) {
+	if !o.Beside {
+		err := part()
+		return func() error { return err }
+	}
+	ended := make(chan error)
+	go func() { ended <- s.guard(part) }()
+	return func() error { return <-ended }
 }
 
 // walk reads the log from the start of replay and tells a torn tail from damage: by
@@ -156,18 +192,30 @@ func (s *State) walk(past bool) (*tail.Walk, error) {
 }
 
 // probeIndex goes the way to the bucket of every record that replay will look up, so that the index pages on it are verified.
-func (s *State) probeIndex(w *tail.Walk) error {
-	ok, err := w.Each(s.P.View(), func(r *tail.Record) error {
-		if !hasSlot(r.Kind) {
-			return nil
+// That is mostly the work of a processor: if it may, a second goroutine takes every other segment of the tail.
+func (s *State) probeIndex(o *Options, w *tail.Walk) error {
+	var next atomic.Int64
+	probe := func() error {
+		for i := int(next.Add(1)) - 1; i < w.Parts(); i = int(next.Add(1)) - 1 {
+			ok, err := w.EachOf(s.P.View(), i, func(r *tail.Record) error {
+				if !hasSlot(r.Kind) {
+					return nil
+				}
+				_, _, err := s.Index.Find(s.meta.Root, xxhash.Sum64(r.Key), r.Key, true)
+				return err
+			})
+			if err == nil && !ok {
+				err = s.changed(w)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		_, _, err := s.Index.Find(s.meta.Root, xxhash.Sum64(r.Key), r.Key, true)
-		return err
-	})
-	if err == nil && !ok {
-		err = s.changed(w)
+		return nil
 	}
-	return err
+	helped := s.beside(o, probe)
+	err := s.guard(probe)
+	return cmp.Or(err, helped())
 }
 
 // hasSlot reports whether replay looks the key of such a record up.

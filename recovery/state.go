@@ -56,6 +56,7 @@ type State struct {
 	older     freelist.Meta
 	image     freelist.Run // where the images of the newer meta page lie
 	begun     bool         // this life has its two meta pages
+	unnamed   bool         // a replay has led to a state that no meta page names: it would come to it again
 	oneLed    bool         // of the meta pages that were opened, or of what they lead to, one did not hold
 	life      uint32
 	sealedLSN uint64        // LSN of the last seal
@@ -79,6 +80,7 @@ type State struct {
 	leaving []leaving
 	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
 
+	syncMu sync.Mutex // a sync of the whole file; a leaf
 	growMu sync.Mutex // growth, from the file to the free space: no page is handed out in between
 
 	// Loading says that a commit runs whose records are stored plainly and synced in large spans: zeros ahead of it are of no use.
@@ -98,6 +100,9 @@ type sealed struct {
 
 // Life tells whether this life may append, and its number.
 func (s *State) Life() (life uint32, begun bool) { return s.life, s.begun }
+
+// Unnamed reports whether a replay has led to a state that no meta page names yet: the life is still to begin. Nothing was appended since.
+func (s *State) Unnamed() bool { return s.unnamed }
 
 // Meta is a copy of the newer meta page.
 func (s *State) Meta() pager.Meta { return s.meta }

@@ -260,32 +260,46 @@ func (x *walker) scanMarks(seg Segment, from uint64) (next Segment, ok bool) {
 // Each visits the records of the whole commits, in order, LINK and PAD left out. The
 // record is the callee's until it returns. It answers false if the bytes changed since the walk.
 func (w *Walk) Each(v *pager.View, visit func(r *Record) error) (bool, error) {
+	for i := range w.Parts() {
+		if ok, err := w.EachOf(v, i, visit); !ok || err != nil {
+			return ok, err
+		}
+	}
+	return true, nil
+}
+
+// Parts is the number of parts of the walked log, one in each segment, see EachOf.
+func (w *Walk) Parts() int { return min(w.EndIndex+1, len(w.Segments)) }
+
+// EachOf is Each for a part of the log. Several parts may be visited at once.
+func (w *Walk) EachOf(v *pager.View, part int, visit func(r *Record) error) (bool, error) {
 	var r Record
+	s := &w.Segments[part]
+	at, end := s.Base()+SegmentHeader, s.Base()+s.Used
+	if part == 0 {
+		at = w.start.Position
+	}
+	if part == w.EndIndex {
+		end = w.End.Position
+	}
 	gaps := w.Gaps
-	for i := range w.Segments[:min(w.EndIndex+1, len(w.Segments))] {
-		s := &w.Segments[i]
-		at, end := s.Base()+SegmentHeader, s.Base()+s.Used
-		if i == 0 {
-			at = w.start.Position
+	for len(gaps) > 0 && gaps[0].Segment < part {
+		gaps = gaps[1:]
+	}
+	for at < end {
+		if len(gaps) > 0 && gaps[0].Segment == part && gaps[0].From == at {
+			at, gaps = gaps[0].To, gaps[1:]
+			continue
 		}
-		if i == w.EndIndex {
-			end = w.End.Position
+		if !ParseHeader(v, at, s.Salt, s.End(), &r) {
+			return false, nil
 		}
-		for at < end {
-			if len(gaps) > 0 && gaps[0].Segment == i && gaps[0].From == at {
-				at, gaps = gaps[0].To, gaps[1:]
-				continue
-			}
-			if !ParseHeader(v, at, s.Salt, s.End(), &r) {
-				return false, nil
-			}
-			at += r.Size()
-			if r.Kind == KindLink || r.Kind == KindPad {
-				continue
-			}
-			if err := visit(&r); err != nil {
-				return true, err
-			}
+		at += r.Size()
+		if r.Kind == KindLink || r.Kind == KindPad {
+			continue
+		}
+		if err := visit(&r); err != nil {
+			return true, err
 		}
 	}
 	return true, nil

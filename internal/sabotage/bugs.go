@@ -21,6 +21,7 @@ const (
 	DropLifeSync
 	DropLifeMetaSync
 	DropTailRewrite
+	DropReplaySync
 	DropCreateSync
 	DropDirSync
 
@@ -168,6 +169,7 @@ var planted = [numBugs]Planted{
 	DropLifeSync:       {"DropLifeSync", "the beginning of a life does not sync what its meta pages name", "hole 9"},
 	DropLifeMetaSync:   {"DropLifeMetaSync", "the meta pages of a life are left in the page cache", "hole 9"},
 	DropTailRewrite:    {"DropTailRewrite", "recovery does not write the walked tail again", "hole 6"},
+	DropReplaySync:     {"DropReplaySync", "an open that has replayed the walked tail does not make it durable", "recovery, step 3"},
 	DropCreateSync:     {"DropCreateSync", "a new map gets its name before its content is synced", "creation"},
 	DropDirSync:        {"DropDirSync", "the directory of a new map is not synced", "creation"},
 
