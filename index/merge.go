@@ -132,7 +132,7 @@ func (x *Index) run(i uint32) (page pager.PageNo, n uint32, ok bool) {
 	c := &x.cur
 	dir, level, over := c.path[c.n-1].page, c.n-1, x.widthOf(c.n-1)
 	page, how, err := x.child(dir, level, over, uint64(i), true)
-	if err != nil || how&isDirectory != 0 || x.fits(page, c.n, over, 0) != nil {
+	if err != nil || how&isDirectory != 0 || x.fits(page, x.bytes(page), c.n, over, 0) != nil {
 		return 0, 0, false
 	}
 	n = 1 << (uint(level)*x.fan + over - uint(x.bytes(page)[offDepth]))

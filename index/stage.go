@@ -55,5 +55,5 @@ func (x *Index) LookupStaged(st *Staged, key []byte) (position uint64, found boo
 		c.slot, c.found, c.count = st.slot, false, st.count
 		return 0, false, nil
 	}
-	return x.search(func(position, _ uint64) (bool, error) { return x.Matches(position, key) })
+	return x.search(func(position uint64, _ int) (bool, error) { return x.Matches(position, key) })
 }

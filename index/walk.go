@@ -74,7 +74,7 @@ func (x *Index) BucketOf(root pager.Ref, at Path) (b Bucket, err error) {
 			return b, err
 		}
 		if how&isDirectory == 0 {
-			if err := x.fits(page, level+1, over, at.buckets); err != nil {
+			if err := x.fits(page, x.p.View().Page(page), level+1, over, at.buckets); err != nil {
 				return b, err
 			}
 			b.At, b.Second = uint64(page)*pager.PageSize, level >= x.levels
@@ -117,9 +117,9 @@ func (x *Index) Position(bucket uint64, i uint64) uint64 {
 // fits reports as damage a bucket that cannot stand below so many directories, the last of which resolves width bits, behind so
 // many buckets. That was verified where this process first met it; an index that leads to one bucket along several ways, with
 // sums that hold, meets it in other places too.
-func (x *Index) fits(bucket pager.PageNo, level int, width uint, buckets uint64) error {
+func (x *Index) fits(bucket pager.PageNo, b []byte, level int, width uint, buckets uint64) error {
 	least := uint(level-1) * x.fan
-	if depth := uint(x.p.View().Page(bucket)[offDepth]); depth < least || depth > least+width {
+	if depth := uint(b[offDepth]); depth < least || depth > least+width {
 		return x.corrupt(bucket, "bucket at depth %d below %d directories, the last of which resolves %d bits", depth, level, width)
 	}
 	if buckets > x.p.Pages() {

@@ -67,7 +67,7 @@ func (x *Index) down(rest uint64, second func() uint64) error {
 		}
 		if how&isDirectory == 0 {
 			c.bucket = page
-			return x.fits(page, c.n, over, 0)
+			return x.fits(page, x.bytes(page), c.n, over, 0)
 		}
 		rest <<= x.fan
 	}
@@ -80,7 +80,7 @@ func (x *Index) Lookup(hash uint64, key []byte) (position uint64, found bool, er
 	if err := x.descend(hash, key); err != nil {
 		return 0, false, err
 	}
-	return x.search(func(position, _ uint64) (bool, error) { return x.Matches(position, key) })
+	return x.search(func(position uint64, _ int) (bool, error) { return x.Matches(position, key) })
 }
 
 // LookupPosition finds the slot that has a key's hash bits and leads to a position; 0
@@ -89,14 +89,14 @@ func (x *Index) LookupPosition(hash uint64, key []byte, previous uint64) (found 
 	if err := x.descend(hash, key); err != nil {
 		return false, err
 	}
-	_, found, err = x.search(func(position, top uint64) (bool, error) {
-		return previous != 0 && position == previous && top == topOf(x.cur.hash), nil
+	_, found, err = x.search(func(position uint64, slot int) (bool, error) {
+		return previous != 0 && position == previous && slotTop(x.bytes(x.cur.bucket), slot) == topOf(x.cur.hash), nil
 	})
 	return found, err
 }
 
 // search probes the cursor's bucket. What is cannot tell of a slot matters only if no other one is it.
-func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, bool, error) {
+func (x *Index) search(is func(position uint64, slot int) (bool, error)) (uint64, bool, error) {
 	c := &x.cur
 	b := x.bytes(c.bucket)
 	c.count = pageCount(b)
@@ -109,7 +109,7 @@ func (x *Index) search(is func(position, top uint64) (bool, error)) (uint64, boo
 		}
 		if w>>positionBits == tag && w != wordDead {
 			position := w & positionMask << 3
-			ok, err := is(position, slotTop(b, slot))
+			ok, err := is(position, slot)
 			if err != nil {
 				unknown = err
 			} else if ok {
@@ -145,7 +145,7 @@ func (x *Index) set(word uint64) error {
 		if err := x.descend(c.first, c.key); err != nil {
 			return err
 		}
-		if _, _, err := x.search(func(uint64, uint64) (bool, error) { return false, nil }); err != nil {
+		if _, _, err := x.search(func(uint64, int) (bool, error) { return false, nil }); err != nil {
 			return err
 		}
 	}
@@ -175,12 +175,20 @@ func (x *Index) set(word uint64) error {
 
 // fresh takes a page for a new index page and gives its writable bytes, zeroed, with the header filled in.
 func (x *Index) fresh(kind byte) (pager.PageNo, []byte, error) {
+	page, b, err := x.take(kind)
+	if err == nil {
+		clear(b[HeaderBytes:])
+	}
+	return page, b, err
+}
+
+// take is fresh without zeros: behind the header is what was there.
+func (x *Index) take(kind byte) (pager.PageNo, []byte, error) {
 	page, err := x.Alloc()
 	if err != nil {
 		return 0, nil, err
 	}
 	b := x.view().WritablePage(page)
-	clear(b[HeaderBytes:])
 	SetHeader(b, kind, page, x.Epoch)
 	return page, b, nil
 }
@@ -223,12 +231,13 @@ func (x *Index) own(page pager.PageNo, kind byte, force bool) (pager.PageNo, boo
 	if pageEpoch(x.bytes(page)) == x.Epoch && !force {
 		return page, false, nil
 	}
-	to, b, err := x.fresh(kind)
+	to, b, err := x.take(kind)
 	if err != nil {
 		return 0, false, err
 	}
 	old := x.bytes(page)
 	if kind == TypeBucket && pageDead(old) > 0 {
+		clear(b[HeaderBytes:])
 		x.rebuild(b, old)
 	} else {
 		copy(b[HeaderBytes:], old[HeaderBytes:])
