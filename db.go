@@ -66,6 +66,7 @@ type DB struct {
 // counters are what Stats reports of this open map.
 type counters struct {
 	checkpoints atomic.Uint64
+	took        atomic.Int64  // by the last checkpoint, in ns
 	seal        longest       // the turn held to seal a checkpoint
 	finish      longest       // the turn held to release what a checkpoint freed
 	compacted   atomic.Uint64 // bytes of the log that background compaction looked at
@@ -251,6 +252,7 @@ func (db *DB) guarded(f func() error) (err error) {
 // checkpointLocked makes one checkpoint, with checkpointMu held. clean says that it is Close's last.
 func (db *DB) checkpointLocked(clean bool) error {
 	defer db.work.run()()
+	begin := time.Now()
 	c, err := db.seal(clean)
 	if c == nil || err != nil {
 		return err
@@ -264,6 +266,7 @@ func (db *DB) checkpointLocked(clean bool) error {
 		return err
 	}
 	db.counters.checkpoints.Add(1)
+	db.counters.took.Store(int64(time.Since(begin)))
 	db.noteSeen()
 	if err := c.Release(older); err != nil {
 		return db.s.P.Fail(err)

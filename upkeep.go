@@ -12,12 +12,14 @@ import (
 )
 
 // Upkeep is what goes on in the background behind writers: checkpoints that are due, compaction, and giving space back. It looks around every
-// second while there are commits, once more when there have been none for a second, and then rests until the next: an idle machine is not woken.
+// second while there are commits, and until there have been none for a second, or for 20 times as long as the last checkpoint took; then it rests until the
+// next: an idle machine is not woken.
 // Only what a reader holds makes it look again, less and less often.
 const (
 	lookEvery    = time.Second
 	lookSeldom   = 32 * time.Second
 	lookBytes    = 16 << 20    // of log, behind which it looks sooner
+	idleShare    = 20          // times as long as the last checkpoint took there are no commits: the map is idle
 	pendingShare = 16          // of the file: when idle, a checkpoint brings back as much as that, or more
 	pendingLoad  = 5           // the same beside writers
 	pendingAfter = 10          // looks after the last one
@@ -31,6 +33,7 @@ type upkeep struct {
 	ctx context.Context
 
 	seen       uint64        // log position at the last look
+	busy       time.Time     // when commits were last seen
 	wait       time.Duration // until the next look at what readers hold
 	checkpoint time.Time     // when upkeep made the last one
 	units      uint64        // turnover of free units then
@@ -57,7 +60,7 @@ func (u *upkeep) run() {
 			timer.Stop()
 			return
 		case <-b.commits:
-			u.seen, u.wait = u.db.dur.appended.Load(), b.every
+			u.seen, u.wait, u.busy = u.db.dur.appended.Load(), b.every, time.Now()
 			timer.Reset(b.every)
 			continue
 		case <-b.checkpoint:
@@ -65,7 +68,7 @@ func (u *upkeep) run() {
 		case <-b.grown:
 			again = u.lookGuarded(false)
 		case <-timer.C:
-			again = u.lookGuarded(u.db.dur.appended.Load() == u.seen)
+			again = u.lookGuarded(u.idle())
 		}
 		if again > 0 {
 			timer.Reset(again)
@@ -78,8 +81,13 @@ func (u *upkeep) run() {
 	}
 }
 
-// lookGuarded looks around once and answers when to look again, 0: behind the next commit. idle says that there were no commits since the last
-// look, which has been over for a while: between two looks in a row there are seldom any.
+// idle reports whether there have been no commits for so long that what is done for an idle map is worth its time: a writer who comes back pays for
+// it again. The last look has been over for a while; between two looks in a row there are seldom any commits.
+func (u *upkeep) idle() bool {
+	return u.db.dur.appended.Load() == u.seen && time.Since(u.busy) >= time.Duration(idleShare*u.db.counters.took.Load())
+}
+
+// lookGuarded looks around once and answers when to look again, 0: behind the next commit.
 func (u *upkeep) lookGuarded(idle bool) (again time.Duration) {
 	defer u.db.work.run()()
 	err := u.db.guarded(func() (err error) {
@@ -116,7 +124,9 @@ func (u *upkeep) look(idle bool) (again time.Duration, err error) {
 	}
 	end := db.dur.appended.Load()
 	rest := idle && end == u.seen
-	u.seen = end
+	if end != u.seen {
+		u.seen, u.busy = end, time.Now()
+	}
 	if !rest {
 		u.wait = db.background.every
 		return u.wait, nil

@@ -65,18 +65,39 @@ func TestUpkeepIdle(t *testing.T) {
 	rested(t, db)
 }
 
-// TestLooksInARow: a look right behind another, of a writer whose log grows, sees no commit since then, and yet does not take the map for idle and
-// make the checkpoints of that.
-func TestLooksInARow(t *testing.T) {
-	db := newKeptEvery(t, Options{Compaction: CompactionOptions{Off: true}}, time.Hour)
+// newPending is a map with so much that waits for checkpoints that an idle one takes it back.
+func newPending(t *testing.T, every time.Duration) *DB {
+	db := newKeptEvery(t, Options{Compaction: CompactionOptions{Off: true}}, every)
 	for range 2 {
 		for i := range 30_000 {
 			require.NoError(t, db.Put(numberedKey(i), nil))
 		}
 		require.NoError(t, db.Checkpoint())
 	}
+	st := db.Stats()
+	require.Greater(t, st.PendingBytes, max(st.FileSize/pendingShare, db.s.P.Geo.UnitBytes()))
+	return db
+}
+
+// TestIdleTakesTime: the longer checkpoints take, the longer there must have been no commits until the map counts as idle.
+func TestIdleTakesTime(t *testing.T) {
+	const every = 100 * time.Millisecond
+	db := newPending(t, every)
+	db.counters.took.Store(int64(time.Hour))
 	before := db.Stats()
-	require.Greater(t, before.PendingBytes, max(before.FileSize/pendingShare, db.s.P.Geo.UnitBytes()), "an idle map would take them back")
+	time.Sleep(5 * every) // beside writers it would take ten looks
+	require.Equal(t, before.Checkpoints, db.Stats().Checkpoints)
+	require.True(t, db.background.awake.Load())
+	db.counters.took.Store(0)
+	require.Less(t, rested(t, db).PendingBytes, before.PendingBytes/2)
+	require.Greater(t, db.Stats().Checkpoints, before.Checkpoints)
+}
+
+// TestLooksInARow: a look right behind another, of a writer whose log grows, sees no commit since then, and yet does not take the map for idle and
+// make the checkpoints of that.
+func TestLooksInARow(t *testing.T) {
+	db := newPending(t, time.Hour)
+	before := db.Stats()
 	for range 20 {
 		db.background.logGrown()
 		require.Eventually(t, func() bool { return len(db.background.grown) == 0 }, 10*time.Second, time.Millisecond)
