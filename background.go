@@ -10,7 +10,7 @@ import (
 )
 
 // background is what runs beside the calls of an open map: checkpoints, growth ahead of
-// need, and the syncs of SyncInterval. It starts with the first write and ends in Close. Under the simulated
+// need, and the syncs of SyncInterval. It starts with the life, at the first write or behind an open that replayed, and ends in Close. Under the simulated
 // disk it is off, and tests step it by hand.
 type background struct {
 	enabled    bool
@@ -101,8 +101,11 @@ func (b *background) nameReplayed(db *DB) {
 		return
 	}
 	b.naming.Go(func() {
-		if err := db.guarded(db.nameReplayed); err != nil && !db.closed.Load() {
-			db.log.Error("mapfile: what was replayed could not be made durable; the first write, or Close, will try again", "error", err)
+		switch err := db.guarded(db.nameReplayed); {
+		case db.s.P.Failed() != nil:
+			db.log.Error("mapfile: the checkpoint of what was replayed failed, and with it the map", "error", err)
+		case err != nil:
+			db.log.Warn("mapfile: no checkpoint of what was replayed; the first write, Checkpoint or Close will try again", "error", err)
 		}
 	})
 }

@@ -84,7 +84,7 @@ type backer struct {
 func (b *backer) write(w io.Writer, base *uint64) (err error) {
 	s, sequence := b.tx.db.s, b.tx.at.sequence
 	order := &logOrder{}
-	begin := backup.Begin{UUID: s.Meta().UUID, Sequence: sequence, Identity: s.Identity(sequence)}
+	begin := backup.Begin{UUID: s.Tail.UUID, Sequence: sequence, Identity: s.Identity(sequence)}
 	var since recovery.Since
 	if base != nil {
 		if since, err = b.since(*base); err != nil {

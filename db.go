@@ -89,7 +89,8 @@ func (l *longest) get() time.Duration { return time.Duration(l.ns.Load()) }
 // file of size 0 becomes a new map. opts may be nil.
 //
 // A map that was not closed is recovered: automatically, in time proportional to the
-// part of the log written since its last checkpoint.
+// part of the log written since its last checkpoint. What was recovered is durable when Open returns. The checkpoint that saves the
+// next open from doing the same follows in the background; should it fail for a sync, the map is ErrFailed, as by any checkpoint.
 //
 // Errors: ErrNotMapfile, ErrVersion, ErrLocked, ErrCorrupt, ErrUnsupported, ErrFull and ErrFailed where a recovery
 // needs room or syncs, and those of the system (fs.ErrNotExist for a ReadOnly open, fs.ErrPermission, syscall.EIO …).
@@ -159,7 +160,9 @@ func (db *DB) lifeBegun() {
 	db.dur.appended.Store(db.s.Tail.LSN)
 	db.dur.synced.Store(db.s.Tail.LSN) // BeginLife synced the segment's header
 	db.lastMark = db.s.Tail.LSN
-	db.background.start(db)
+	if !db.closed.Load() { // Close, which sets it before it takes the turn, has stopped the background
+		db.background.start(db)
+	}
 }
 
 // beginLife begins the life, if it has not begun. The turn is held. Errors: ErrFull, and that of a sync, which is final.
@@ -177,14 +180,26 @@ func (db *DB) beginLife() error {
 // nameReplayed begins the life behind a replay, in the background: the state that it led to is named by the meta pages then, and no later open
 // replays it again.
 func (db *DB) nameReplayed() error {
-	if err := db.s.WriteAhead(); err != nil {
-		return err
+	defer db.work.run()()
+	db.turn.Lock()
+	owed := db.s.Unnamed()
+	db.turn.Unlock()
+	if owed {
+		if err := db.s.WriteAhead(); err != nil {
+			return err
+		}
 	}
 	db.turn.Lock()
 	defer db.turn.Unlock()
 	if err := db.s.P.Failed(); err != nil {
 		return err
 	}
+	return db.beginReplayed()
+}
+
+// beginReplayed is beginLife for upkeep.
+func (db *DB) beginReplayed() error {
+	defer db.work.holds(forBegin)()
 	return db.beginLife()
 }
 
@@ -215,7 +230,7 @@ func (db *DB) Sync() error {
 
 // Checkpoint makes the index durable up to now, so that an open after a crash has nothing to
 // replay, and releases space. Checkpoints run by themselves when the log since the last one
-// has grown; there is seldom a reason to call it. A map in which nothing was written writes nothing.
+// has grown; there is seldom a reason to call it. A map in which nothing was written, and whose open recovered nothing, writes nothing.
 // Inside Update it would wait for itself.
 func (db *DB) Checkpoint() error {
 	if err := db.ready(); err != nil {
@@ -293,19 +308,19 @@ func (db *DB) finish(c *recovery.Checkpoint, err error) (older freelist.Meta, _ 
 func (db *DB) seal(clean bool) (*recovery.Checkpoint, error) {
 	db.turn.Lock()
 	defer db.turn.Unlock()
-	defer db.work.holds(forSeal)()
-	defer db.counters.seal.since(time.Now())
 	if err := db.s.P.Failed(); err != nil {
 		return nil, err
 	}
-	if _, begun := db.s.Life(); !begun {
-		if !db.s.Unnamed() {
-			return nil, nil
-		}
-		if err := db.beginLife(); err != nil {
+	if db.s.Unnamed() {
+		if err := db.beginReplayed(); err != nil {
 			return nil, err
 		}
 	}
+	if _, begun := db.s.Life(); !begun {
+		return nil, nil
+	}
+	defer db.work.holds(forSeal)()
+	defer db.counters.seal.since(time.Now())
 	if err := db.s.MaySeal(); err != nil {
 		return nil, errs.At(db.s.P.Path(), "checkpoint", err)
 	}

@@ -112,8 +112,8 @@ func (g *grave) compactThird(kept bool) {
 	}
 }
 
-// reborn goes on with what a power cut, or a kill, left, and begins a life.
-func (g *grave) reborn(d *simdisk.Disk) {
+// revive opens what a power cut, or a kill, left.
+func (g *grave) revive(d *simdisk.Disk) {
 	g.end()
 	g.disk.Release()
 	g.disk = d
@@ -121,6 +121,11 @@ func (g *grave) reborn(d *simdisk.Disk) {
 	var err error
 	g.db, err = g.open(d, SyncNever)
 	require.NoError(g.t, err)
+}
+
+// reborn goes on with what a power cut, or a kill, left, and begins a life.
+func (g *grave) reborn(d *simdisk.Disk) {
+	g.revive(d)
 	g.set("key3", "of another life")
 	g.fillSegment()
 }
@@ -295,4 +300,33 @@ func (m *rottenMap) segmentOf(at uint64) tail.Segment {
 	}
 	m.fail("no segment holds %d", at)
 	return tail.Segment{}
+}
+
+// TestFoundGoneBesideAReader is that where the life before retired the tombstone's segment too, leaving a DROP, and a reader comes between the open and the first
+// write. It must hold nothing that replay gave up: the DROP's segment would go while the record's header still stands, and then both at once.
+func TestFoundGoneBesideAReader(t *testing.T) {
+	g := dig(t)
+	g.retire()
+	g.third = g.current()
+	g.compacted(g.stone)
+	g.fillSegment()
+	g.fillSegment()
+	g.revive(g.disk.Kill())
+	tx, err := g.db.BeginTx(t.Context(), &TxOptions{ReadOnly: true})
+	require.NoError(t, err)
+	g.set("key3", "of another life")
+	require.LessOrEqual(t, g.db.s.Free.Stats().Due, uint64(1), "the reader holds the images that the life replaced, and nothing else")
+	g.fillSegment()
+	checkpoints := func() {
+		for range 3 {
+			g.requireGone()
+			require.NoError(t, g.db.Checkpoint())
+		}
+		g.requireGone()
+	}
+	g.requireGone()
+	g.compactThird(true)
+	checkpoints()
+	require.NoError(t, tx.Rollback())
+	checkpoints()
 }

@@ -2,13 +2,17 @@ package mapfile
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mapfile-db/mapfile/index"
 	"github.com/mapfile-db/mapfile/pager"
 )
 
@@ -89,4 +93,69 @@ func TestReplayedUnnamed(t *testing.T) {
 	require.True(t, db.s.Unnamed())
 	require.NoError(t, db.Close())
 	requireReplays(t, path, 0)
+}
+
+// failingDisk is a disk on which the checkpoint behind a replay fails: writes of whole pages, which its images are, or syncs of the file.
+type failingDisk struct {
+	pager.Disk
+	writes, syncs *atomic.Int64 // how many still fail
+}
+
+type failingFile struct {
+	pager.File
+	failingDisk
+}
+
+func (d failingDisk) Open(path string, readOnly bool) (pager.File, error) {
+	f, err := d.Disk.Open(path, readOnly)
+	return failingFile{f, d}, err
+}
+
+func (f failingFile) Reopen() (pager.File, error) {
+	again, err := f.File.Reopen()
+	return failingFile{again, f.failingDisk}, err
+}
+
+func (f failingFile) WriteAt(b []byte, off int64) error {
+	if len(b)%pageSize == 0 && len(b) < 1<<20 && bytes.Contains(b[:16], []byte{index.TypeImage}) && f.writes.Add(-1) >= 0 {
+		return syscall.ENOSPC
+	}
+	return f.File.WriteAt(b, off)
+}
+
+func (f failingFile) Sync() error {
+	if f.syncs.Add(-1) >= 0 {
+		return syscall.EIO
+	}
+	return f.File.Sync()
+}
+
+// TestReplayedFails: where there is no room for the checkpoint behind a replay the map reads as it should, and Close tries again, and starts nothing that
+// goes on behind it; where a sync fails the map has failed. The log tells of both.
+func TestReplayedFails(t *testing.T) {
+	for _, row := range []struct{ writes, syncs int64 }{{writes: 1}, {syncs: 1}} {
+		path, log := killedCopy(t), bytes.Buffer{}
+		o := Options{Sync: SyncInterval, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		disk := failingDisk{pager.OS(), &atomic.Int64{}, &atomic.Int64{}}
+		disk.writes.Store(row.writes)
+		disk.syncs.Store(row.syncs)
+		db, err := open(path, o.withDefaults(), internals{disk: disk, geometry: pager.DefaultGeometry(), memory: pager.MemoryLimit, background: true})
+		require.NoError(t, err)
+		db.background.naming.Wait()
+		require.True(t, db.s.Unnamed())
+		require.Less(t, db.Stats().LogBytes, uint64(1<<20))
+		_, err = db.Get(numberedKey(1))
+		if row.syncs > 0 {
+			require.ErrorIs(t, err, ErrFailed)
+			require.Contains(t, log.String(), "and with it the map")
+			require.NoError(t, db.Close())
+			requireReplays(t, path, 1000)
+			continue
+		}
+		require.NoError(t, err)
+		require.Contains(t, log.String(), "will try again")
+		require.NoError(t, db.Close())
+		require.False(t, db.background.started.Load())
+		requireReplays(t, path, 0)
+	}
 }

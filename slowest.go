@@ -10,7 +10,7 @@ import (
 type SlowestWrite struct {
 	Took   time.Duration // until it was appended, or behind that until compaction had caught up; for its sync it may have waited in addition
 	Waited time.Duration // of that, for what For names
-	For    string        // "another writer", "the seal of a checkpoint", "the finish of a checkpoint", "a step of compaction", "compaction that was behind", "growth", or "the kernel": a page fault, or a processor
+	For    string        // "another writer", "the seal of a checkpoint", "the finish of a checkpoint", "the checkpoint of what an open replayed", "a step of compaction", "compaction that was behind", "growth", or "the kernel": a page fault, or a processor
 }
 
 // What a write can wait for.
@@ -18,6 +18,7 @@ const (
 	forWriter     = "another writer"
 	forSeal       = "the seal of a checkpoint"
 	forFinish     = "the finish of a checkpoint"
+	forBegin      = "the checkpoint of what an open replayed"
 	forCompaction = "a step of compaction"
 	forPace       = "compaction that was behind"
 	forGrowth     = "growth"

@@ -109,6 +109,7 @@ func (u *upkeep) look(idle bool) (again time.Duration, err error) {
 	db := u.db
 	db.checkpointMu.Lock()
 	defer db.checkpointMu.Unlock()
+	idle = idle && db.dur.appended.Load() == u.seen // it may have waited long for checkpointMu
 	if err := db.ready(); err != nil {
 		return 0, nil
 	}

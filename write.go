@@ -220,6 +220,11 @@ func (db *DB) admit(records int, bytes, largest uint64, urgency recovery.Urgency
 	if db.s.Tail.Sequence >= tail.MaxSequence {
 		return errs.At(db.s.P.Path(), "", errs.Join(errs.ErrFull, errors.New("sequences are used up")))
 	}
+	if db.s.Unnamed() { // that gives room back, which Admit would look for
+		if err := db.beginLife(); err != nil {
+			return err
+		}
+	}
 	if err := db.s.Admit(records, bytes, largest, urgency); err != nil {
 		return errs.At(db.s.P.Path(), "", err)
 	}

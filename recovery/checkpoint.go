@@ -148,8 +148,18 @@ func (c *Checkpoint) Sync() error {
 	return c.s.syncFile()
 }
 
-// syncFile makes the whole file durable. One at a time: the kernel tells an error once, and who comes next must find the map failed. An error is
-// final.
+// writeMeta writes a meta page through to the disk, not beside syncFile: see there.
+func (s *State) writeMeta(which int, m *pager.Meta) error {
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	if err := s.P.Failed(); err != nil {
+		return err
+	}
+	return s.P.WriteMeta(which, m)
+}
+
+// syncFile makes the whole file durable. One sync at a time on the checkpoints' description: the kernel tells an error once, and who comes next must find
+// the map failed. An error is final.
 func (s *State) syncFile() error {
 	s.syncMu.Lock()
 	defer s.syncMu.Unlock()
@@ -180,7 +190,7 @@ func (c *Checkpoint) WriteMeta() error {
 	if sabotage.Is(sabotage.SealTakesPresent) {
 		c.takePresent()
 	}
-	write := s.P.WriteMeta
+	write := s.writeMeta
 	if s.begun && sabotage.Is(sabotage.DropMetaSync) || !s.begun && sabotage.Is(sabotage.DropLifeMetaSync) {
 		write = s.cacheMeta
 	}
@@ -236,7 +246,7 @@ func (s *State) BeginLife() error {
 	}
 	// Before anything is stored: the cache may hold a meta page that the disk has lost (hole 6).
 	loaded := s.meta
-	if err := s.P.WriteMeta(s.slot, &loaded); err != nil {
+	if err := s.writeMeta(s.slot, &loaded); err != nil {
 		return s.P.Fail(err)
 	}
 	if err := s.zeroStale(nil); err != nil {
@@ -251,7 +261,7 @@ func (s *State) BeginLife() error {
 		return s.P.Fail(err)
 	}
 	_, first := s.Tail.Position()
-	forget := s.history.begin(s.Tail.Sequence+1, first.Salt)
+	forget, sealed := s.history.begin(s.Tail.Sequence+1, first.Salt), s.sealedLSN
 	c := s.Seal()
 	if err := c.Store(); err != nil {
 		if !errors.Is(err, errs.ErrFull) {
@@ -259,6 +269,7 @@ func (s *State) BeginLife() error {
 		}
 		c.Abandon() // nothing durable knows of the segment
 		forget()
+		s.sealedLSN = sealed
 		g := s.Tail.Unbegin()
 		s.Free.Free(freelist.Run{Start: g.Start, Pages: g.Pages})
 		return err

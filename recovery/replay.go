@@ -68,6 +68,9 @@ func (s *State) recover(o *Options) error {
 	if sabotage.Is(sabotage.SameSegment) {
 		s.Tail.Resume(w.End)
 	}
+	if !sabotage.Is(sabotage.ReplayPinned) {
+		s.Generation.Add(1) // nobody who reads from here on can hold what replay gave up: headers are zeroed in the order of the log
+	}
 	if s.unnamed = true; o.Repair == nil && !s.oneLed {
 		return nil // who reads need not wait until the index is on the disk
 	}
@@ -139,11 +142,11 @@ func (s *State) rewriteTail(w *tail.Walk) error {
 	if !sabotage.Is(sabotage.DropReplaySync) {
 		for _, span := range spans {
 			if err := s.P.SyncWritten(span.From, span.To-span.From); err != nil {
-				return err
+				return s.P.Fail(err)
 			}
 		}
 	}
-	if len(w.Gaps) > 0 || w.End.LSN <= w.Mark {
+	if len(w.Gaps) > 0 || w.End.LSN <= w.Mark || sabotage.Is(sabotage.ReplayUnmarked) {
 		return nil
 	}
 	return s.P.WriteMark(s.meta.FileSalt, w.End.LSN, s.life) // the next open knows it, if no meta page comes to
@@ -156,7 +159,7 @@ func (s *State) beside(o *Options, part func() error) (wait func() error) {
 		err := part()
 		return func() error { return err }
 	}
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() { ended <- s.guard(part) }()
 	return func() error { return <-ended }
 }
@@ -208,6 +211,7 @@ func (s *State) probeIndex(o *Options, w *tail.Walk) error {
 				err = s.changed(w)
 			}
 			if err != nil {
+				next.Store(int64(w.Parts())) // what else there is does not matter any more
 				return err
 			}
 		}

@@ -80,7 +80,7 @@ type State struct {
 	leaving []leaving
 	stale   []freelist.Run // segments that were retired when the map was opened, their headers not yet zeroed
 
-	syncMu sync.Mutex // a sync of the whole file; a leaf
+	syncMu sync.Mutex // syncs on the checkpoints' description; below the turn and the mutex of commits' syncs, above what a failure wakes
 	growMu sync.Mutex // growth, from the file to the free space: no page is handed out in between
 
 	// Loading says that a commit runs whose records are stored plainly and synced in large spans: zeros ahead of it are of no use.

@@ -22,6 +22,8 @@ const (
 	DropLifeMetaSync
 	DropTailRewrite
 	DropReplaySync
+	ReplayUnmarked
+	ReplayPinned
 	DropCreateSync
 	DropDirSync
 
@@ -169,7 +171,9 @@ var planted = [numBugs]Planted{
 	DropLifeSync:       {"DropLifeSync", "the beginning of a life does not sync what its meta pages name", "hole 9"},
 	DropLifeMetaSync:   {"DropLifeMetaSync", "the meta pages of a life are left in the page cache", "hole 9"},
 	DropTailRewrite:    {"DropTailRewrite", "recovery does not write the walked tail again", "hole 6"},
-	DropReplaySync:     {"DropReplaySync", "an open that has replayed the walked tail does not make it durable", "recovery, step 3"},
+	DropReplaySync:     {"DropReplaySync", "an open that has replayed the walked tail does not make it durable", "recovery, step 5"},
+	ReplayUnmarked:     {"ReplayUnmarked", "an open that has made the walked tail durable leaves the mark page as it was", "recovery, step 5"},
+	ReplayPinned:       {"ReplayPinned", "who reads behind an open holds what its replay gave up", "hole 22"},
 	DropCreateSync:     {"DropCreateSync", "a new map gets its name before its content is synced", "creation"},
 	DropDirSync:        {"DropDirSync", "the directory of a new map is not synced", "creation"},
 
