@@ -74,7 +74,7 @@ type load struct {
 	tombstones uint64 // before it
 	storing    bool   // a fault now leaves the file in doubt
 	early      earlySync
-	touched    uint64 // keeps the compiler from leaving out loads that only warm the cache
+	lines      []uint64 // that warm asks for
 }
 
 // loadPut is one put: its key and value are the bytes of the buffer up to keyEnd and end, behind those of the one before.
@@ -191,22 +191,26 @@ func (l *load) each(visit func(i int, hash uint64, key, value []byte) error) err
 	return nil
 }
 
-// warm touches what the look-ups of the group will meet: all buckets, then the records that their slots lead to.
+// warm asks for the cache lines that the look-ups of the group will meet: of all buckets, then of the records that their slots lead to.
 func (l *load) warm() error {
 	x := l.db.s.Index
 	err := l.each(func(i int, hash uint64, key, _ []byte) error { return x.Stage(&l.staged[i], hash, key) })
 	if err != nil {
 		return err
 	}
+	v := l.db.s.P.View()
+	l.lines = l.lines[:0]
 	for i := range l.n {
-		l.touched += x.Warm(&l.staged[i])
+		l.lines = x.AppendStaged(l.lines, &l.staged[i])
 	}
-	limit, v := l.db.s.P.Pages()*pageSize, l.db.s.P.View()
+	v.PrefetchWritable(l.lines, 1)
+	l.lines = l.lines[:0]
 	for i := range l.n {
-		if p, ok := x.First(&l.staged[i]); ok && p+8 <= limit {
-			l.touched += v.Load64(p)
+		if p, ok := x.First(&l.staged[i]); ok {
+			l.lines = append(l.lines, p)
 		}
 	}
+	v.Prefetch(l.lines, recordLines)
 	return nil
 }
 

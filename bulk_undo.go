@@ -99,9 +99,11 @@ func (u *undoing) restore() error {
 			return err
 		}
 	}
+	u.lines = u.lines[:0]
 	for i := range u.records {
-		u.touched += x.Warm(&u.staged[i])
+		u.lines = x.AppendStaged(u.lines, &u.staged[i])
 	}
+	u.db.s.P.View().PrefetchWritable(u.lines, 1)
 	for i := range u.records {
 		if err := u.restoreOne(&u.records[i]); err != nil {
 			return err

@@ -53,7 +53,6 @@ type walker struct {
 	keys, values bool
 	buf          []byte
 	entries      []entry
-	touched      uint64 // keeps the compiler from leaving out loads that only warm the cache
 }
 
 // entry is a key and value in the walker's buffer, or a key that was deleted.

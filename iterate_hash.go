@@ -199,15 +199,10 @@ func (h *hashOrder) resort(at *snapshot, w *walker, from spot) error {
 	return nil
 }
 
-// some copies a stage of records, touching all before reading the first.
+// some copies a stage of records, asking for the lines of all before reading the first.
 func (h *hashOrder) some(at *snapshot, w *walker) error {
 	n := min(stage, len(h.places))
-	limit, v := at.s.P.Pages()*pageSize, at.s.P.View()
-	for _, p := range h.places[:n] {
-		if p+128 <= limit { // a record begins at a multiple of 8: its first lines
-			w.touched += v.Load64(p) + v.Load64(p+64) + v.Load64(p+120)
-		}
-	}
+	at.s.P.View().Prefetch(h.places[:n], recordLines)
 	for ; n > 0 && !w.full(); n-- {
 		p := h.places[0]
 		h.places = h.places[1:]

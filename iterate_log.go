@@ -209,7 +209,8 @@ func (l *logOrder) parse(at *snapshot, p *logPart, r *tail.Record) bool {
 
 // judge makes the kind of each record of the group that does not count zero.
 func (l *logOrder) judge(at *snapshot) error {
-	x, touched := at.s.Index, uint64(0)
+	x := at.s.Index
+	var homes [stage]uint64
 	for i := range l.n {
 		g := &l.group[i]
 		var err error
@@ -218,9 +219,9 @@ func (l *logOrder) judge(at *snapshot) error {
 		}
 	}
 	for i := range l.n {
-		touched += x.Prefetch(l.group[i].bucket, l.group[i].hash)
+		homes[i] = x.HomeLine(l.group[i].bucket, l.group[i].hash)
 	}
-	at.touched = touched
+	at.s.P.View().Prefetch(homes[:l.n], 1)
 	for i := range l.n {
 		g := &l.group[i]
 		counts, err := l.counts(at, g)

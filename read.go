@@ -21,7 +21,7 @@ const optimisticTries = 3
 // pageSize is the size of a file page in bytes.
 const pageSize = pager.PageSize
 
-// stage is how many look-ups scans, compaction and large commits run side by side, so that their cache misses overlap.
+// stage is how many look-ups scans and compaction run side by side, so that their cache misses overlap.
 const stage = 32
 
 // everything is a sequence above all: a writer's transaction sees what is appended.
@@ -122,8 +122,7 @@ type snapshot struct {
 	s        *recovery.State
 	root     pager.Ref
 	sequence uint64
-	mend     bool   // it is good: flipped bits may be taken back
-	touched  uint64 // keeps the compiler from leaving out loads that only warm the cache
+	mend     bool // it is good: flipped bits may be taken back
 }
 
 // now is the present as readers see it.

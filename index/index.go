@@ -268,16 +268,3 @@ func (x *Index) HomeLine(bucket, hash uint64) uint64 {
 func (x *Index) AppendLines(lines []uint64, bucket, hash uint64) []uint64 {
 	return append(lines, bucket, x.HomeLine(bucket, hash), bucket+offTops+home(hash, x.lines)*(2*lineSlots))
 }
-
-// Prefetch touches the home line of a hash in a bucket, for staged look-ups. The
-// result is of no use but that the compiler keeps the load.
-func (x *Index) Prefetch(bucket, hash uint64) uint64 {
-	return x.p.View().Load64(x.HomeLine(bucket, hash))
-}
-
-// PrefetchSlots also loads what else of the bucket a look-up by the holder of the turn, and a change, will meet: the header, and the tops of the
-// line's slots.
-func (x *Index) PrefetchSlots(bucket, hash uint64) uint64 {
-	v, slot := x.p.View(), home(hash, x.lines)*lineSlots
-	return v.Load64(bucket+offType) + v.Load64(bucket+offWords+8*slot) + v.Load64(bucket+offTops+2*slot)
-}

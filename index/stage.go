@@ -2,8 +2,9 @@ package index
 
 import "github.com/mapfile-db/mapfile/pager"
 
-// Staged is a key on its way through a group of changes: Stage comes to the buckets of all of them, Warm and First to their slots and
-// records, and LookupStaged does what Lookup does. So the cache misses of a group overlap. All of it belongs to the holder of the turn.
+// Staged is a key on its way through a group of look-ups for changes: Stage comes to the buckets of all of them, First to their slots, and
+// LookupStaged does what Lookup does. Who asks for cache lines in between, of the buckets (AppendStaged) and of the records that the slots lead to, lets the misses
+// of a group overlap. All of it belongs to the holder of the turn.
 type Staged struct {
 	hash, inUse uint64
 	bucket      pager.PageNo
@@ -18,10 +19,9 @@ func (x *Index) Stage(st *Staged, hash uint64, key []byte) error {
 	return err
 }
 
-// Warm touches all of the bucket that a look-up and a change will meet. The result is of no use but that the compiler keeps the loads.
-func (x *Index) Warm(st *Staged) uint64 {
-	b, line := x.bytes(st.bucket), int(home(st.inUse, x.lines))*lineSlots
-	return uint64(b[offCount]) + slotWord(b, line) + slotTop(b, line)
+// AppendStaged is AppendLines for a staged key.
+func (x *Index) AppendStaged(lines []uint64, st *Staged) []uint64 {
+	return x.AppendLines(lines, uint64(st.bucket)*pager.PageSize, st.inUse)
 }
 
 // First is the position in the first slot with the key's tag; ok is false if there is none: the key is new.
