@@ -102,9 +102,10 @@ func (b *background) nameReplayed(db *DB) {
 	}
 	b.naming.Go(func() {
 		switch err := db.guarded(db.nameReplayed); {
+		case err == nil:
 		case db.s.P.Failed() != nil:
 			db.log.Error("mapfile: the checkpoint of what was replayed failed, and with it the map", "error", err)
-		case err != nil:
+		default:
 			db.log.Warn("mapfile: no checkpoint of what was replayed; the first write, Checkpoint or Close will try again", "error", err)
 		}
 	})

@@ -238,15 +238,15 @@ func (db *DB) compactSegment(ctx context.Context, g *tail.Segment, pace func(loo
 
 // compaction is the work on one segment.
 type compaction struct {
-	db     *DB
-	g      *tail.Segment
-	at     uint64 // next byte to look at
-	warmed uint64 // warm has come up to here, or given up: then the segment's end
-	most   int    // records that a step moves at most
-	least  int    // and at least, however little room there is
-	group  []movedRecord
-	puts   bool     // PUT records were seen in it
-	lines  []uint64 // that warm asks for
+	db      *DB
+	g       *tail.Segment
+	at      uint64 // next byte to look at
+	warmed  uint64 // warm has come up to here, or given up: then the segment's end
+	most    int    // records that a step moves at most
+	least   int    // and at least, however little room there is
+	group   []movedRecord
+	puts    bool   // PUT records were seen in it
+	touched uint64 // keeps the compiler from leaving out loads that only warm the cache
 }
 
 // movedRecord is a live record on its way.
@@ -276,11 +276,9 @@ func (c *compaction) warm() {
 				}
 				p += r.Size()
 			}
-			c.lines = c.lines[:0]
 			for i := range group {
-				c.lines = at.s.Index.AppendLines(c.lines, buckets[i], hashes[i])
+				c.touched += at.s.Index.PrefetchSlots(buckets[i], hashes[i])
 			}
-			at.s.P.View().PrefetchWritable(c.lines, 1)
 			if n += group; n >= warmShare*c.most || p-from >= stepBytes {
 				end = p
 			}

@@ -33,7 +33,7 @@ var straceRows = []struct {
 	{"a synced write fails", "pwritev2:error=EIO:when=6", mapfile.SyncAlways, false, "failed", "open"},
 	{"a synced write finds the quota used up", "pwritev2:error=EDQUOT:when=7", mapfile.SyncAlways, false, "failed", "open full"},
 	{"a synced write is not supported", "pwritev2:error=EOPNOTSUPP", mapfile.SyncAlways, false, "", ""},
-	{"a sync of the mapping fails", "msync:error=EIO:when=1", mapfile.SyncNever, true, "failed", ""},
+	{"a sync of the mapping fails", "msync:error=EIO:when=1", mapfile.SyncNever, true, "failed", "open"},
 	{"a write fails", "pwrite64:error=EIO:when=9..10", mapfile.SyncAlways, false, "failed", "open"},
 	{"a write makes no progress", "pwrite64:retval=0:when=9..10", mapfile.SyncAlways, false, "failed", "open"},
 	{"the disk is full", "fallocate:error=ENOSPC:when=4+", mapfile.SyncNever, false, "full", ""},

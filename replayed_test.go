@@ -133,7 +133,10 @@ func (f failingFile) Sync() error {
 // TestReplayedFails: where there is no room for the checkpoint behind a replay the map reads as it should, and Close tries again, and starts nothing that
 // goes on behind it; where a sync fails the map has failed. The log tells of both.
 func TestReplayedFails(t *testing.T) {
-	for _, row := range []struct{ writes, syncs int64 }{{writes: 1}, {syncs: 1}} {
+	for _, row := range []struct {
+		writes, syncs int64
+		due           uint64
+	}{{writes: 1}, {syncs: 1}} {
 		path, log := killedCopy(t), bytes.Buffer{}
 		o := Options{Sync: SyncInterval, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		disk := failingDisk{pager.OS(), &atomic.Int64{}, &atomic.Int64{}}
@@ -154,6 +157,16 @@ func TestReplayedFails(t *testing.T) {
 		}
 		require.NoError(t, err)
 		require.Contains(t, log.String(), "will try again")
+		disk.writes.Store(100)
+		for i := range 30 {
+			require.ErrorIs(t, db.Put(numberedKey(1), []byte("value")), ErrFull)
+			if _, due := db.s.Free.Retired(); i == 0 {
+				row.due = due
+			} else {
+				require.Equal(t, row.due, due, "what a try that failed has taken is free again")
+			}
+		}
+		disk.writes.Store(0)
 		require.NoError(t, db.Close())
 		require.False(t, db.background.started.Load())
 		requireReplays(t, path, 0)

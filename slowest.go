@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// SlowestWrite is the slowest of the single writes (Put, Delete) of this DB that ran beside a checkpoint, a compaction or growth ahead of
+// SlowestWrite is the slowest of the single writes (Put, Delete) of this DB that ran beside a checkpoint, the beginning of a life behind a replay, a compaction or growth ahead of
 // need: no other one waits for the map itself, but for its own growth, which Waits.Growth has. It is zero while there was none.
 type SlowestWrite struct {
 	Took   time.Duration // until it was appended, or behind that until compaction had caught up; for its sync it may have waited in addition

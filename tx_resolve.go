@@ -34,10 +34,13 @@ func (o *op) resolved(r *tail.Record, previous uint64, found bool) {
 }
 
 // resolveAll looks up all keys of the set, before anything is appended: damage that stands in the way is found while
-// nothing has changed, and which deletions count is known. More than one go in groups, and in steps, as those of GetMany.
+// nothing has changed, and which deletions count is known. Where there is more than one key they are looked up in groups and steps, as in GetMany.
 func (tx *Tx) resolveAll() error {
 	ops := tx.set.ops
-	if len(ops) == 1 {
+	switch len(ops) {
+	case 0:
+		return nil
+	case 1:
 		return tx.resolve(&ops[0])
 	}
 	var ring [3]resolving

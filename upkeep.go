@@ -12,14 +12,15 @@ import (
 )
 
 // Upkeep is what goes on in the background behind writers: checkpoints that are due, compaction, and giving space back. It looks around every
-// second while there are commits, and until there have been none for a second, or for 20 times as long as the last checkpoint took; then it rests until the
-// next: an idle machine is not woken.
+// second while there are commits, and until there have been none for a second, and for 20 times as long as the last checkpoint took, which may be longer; then
+// it rests until the next: an idle machine is not woken.
 // Only what a reader holds makes it look again, less and less often.
 const (
 	lookEvery    = time.Second
 	lookSeldom   = 32 * time.Second
-	lookBytes    = 16 << 20    // of log, behind which it looks sooner
-	idleShare    = 20          // times as long as the last checkpoint took there are no commits: the map is idle
+	lookBytes    = 16 << 20 // of log, behind which it looks sooner
+	idleShare    = 20       // times as long as the last checkpoint took there are no commits: the map is idle
+	idleMost     = 5 * time.Minute
 	pendingShare = 16          // of the file: when idle, a checkpoint brings back as much as that, or more
 	pendingLoad  = 5           // the same beside writers
 	pendingAfter = 10          // looks after the last one
@@ -84,7 +85,7 @@ func (u *upkeep) run() {
 // idle reports whether there have been no commits for so long that what is done for an idle map is worth its time: a writer who comes back pays for
 // it again. The last look has been over for a while; between two looks in a row there are seldom any commits.
 func (u *upkeep) idle() bool {
-	return u.db.dur.appended.Load() == u.seen && time.Since(u.busy) >= time.Duration(idleShare*u.db.counters.took.Load())
+	return u.db.dur.appended.Load() == u.seen && time.Since(u.busy) >= min(idleShare*time.Duration(u.db.counters.took.Load()), idleMost)
 }
 
 // lookGuarded looks around once and answers when to look again, 0: behind the next commit.

@@ -155,7 +155,10 @@ func (s *State) writeMeta(which int, m *pager.Meta) error {
 	if err := s.P.Failed(); err != nil {
 		return err
 	}
-	return s.P.WriteMeta(which, m)
+	if err := s.P.WriteMeta(which, m); err != nil {
+		return s.P.Fail(err)
+	}
+	return nil
 }
 
 // syncFile makes the whole file durable. One sync at a time on the checkpoints' description: the kernel tells an error once, and who comes next must find
@@ -272,6 +275,9 @@ func (s *State) BeginLife() error {
 		s.sealedLSN = sealed
 		g := s.Tail.Unbegin()
 		s.Free.Free(freelist.Run{Start: g.Start, Pages: g.Pages})
+		if failed := s.Reclaim(); failed != nil { // of the images' pages, which nobody knows: the next try may need them
+			return s.P.Fail(failed)
+		}
 		return err
 	}
 	if err := c.Sync(); err != nil {
