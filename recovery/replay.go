@@ -90,6 +90,9 @@ func (s *State) replayBy(o *Options, w *tail.Walk, b *rebuild) error {
 		rewritten = s.beside(o, func() error { return s.rewriteTail(w) })
 	}
 	err := s.guard(func() error {
+		if err := s.P.Failed(); err != nil {
+			return err // I7: nothing is stored behind a sync that failed
+		}
 		switch {
 		case b.p.RebuildIndex:
 			return b.build()
@@ -293,6 +296,9 @@ type ahead struct {
 
 // replayAhead asks for the cache lines that the next records will need, and applies meanwhile those that it did so for before.
 func (s *State) replayAhead(w *tail.Walk, a *ahead) error {
+	if err := s.P.Failed(); err != nil {
+		return err // by the sync of the log, beside
+	}
 	a.lines = a.lines[:0]
 	for i := range a.next {
 		r := &a.next[i]
