@@ -66,7 +66,6 @@ type undoing struct {
 
 // slots visits the records of the load, in any order: a slot leads to one of a key's at most.
 func (u *undoing) slots() error {
-
 	for _, g := range u.segments {
 		at, end := g.Base()+tail.SegmentHeader, g.Base()+g.Used
 		if g == u.first {

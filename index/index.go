@@ -270,7 +270,7 @@ func (x *Index) AppendLines(lines []uint64, bucket, hash uint64) []uint64 {
 }
 
 // PrefetchSlots loads what of a bucket a look-up by the holder of the turn, and a change, will meet: the header, the home line, and the tops of its
-// slots. Unlike a prefetch that brings pages in, too. The result is of no use but that the compiler keeps the loads.
+// slots. A load brings in a page that is not mapped; a prefetch would leave it out. The result is of no use but that the compiler keeps the loads.
 func (x *Index) PrefetchSlots(bucket, hash uint64) uint64 {
 	v, slot := x.p.View(), home(hash, x.lines)*lineSlots
 	return v.Load64(bucket+offType) + v.Load64(bucket+offWords+8*slot) + v.Load64(bucket+offTops+2*slot)
